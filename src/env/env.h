@@ -43,7 +43,8 @@ struct env_clock {
 struct env_done {
     struct list_node link; /* the loop's */
     void (*done)(struct env_done *op, err_t err);
-    err_t err; /* the loop's */
+    err_t err;    /* the loop's */
+    void *target; /* the loop's: the file of a sync */
 };
 
 typedef struct {
@@ -149,7 +150,8 @@ struct env_upcalls {
      * socket.request.max.bytes. */
     void (*received)(void *actor, env_conn conn, struct frame *frame);
     /* The handle is dead. ERR_REFUSED: the peer's own address refused (a proof of death, R10);
-     * ERR_UNREACHABLE, ERR_CLOSED, ERR_IO, ERR_INVALID_REQUEST (a frame too large). */
+     * ERR_UNREACHABLE, ERR_CLOSED, ERR_IO, ERR_INVALID_REQUEST (a frame's length is out of range),
+     * ERR_REQUEST_TIMED_OUT (the peer neither reads nor ends its frame), ERR_NO_MEMORY. */
     void (*closed)(void *actor, env_conn conn, err_t err);
     /* The output queue fell under half of its bound after having been over it. */
     void (*drained)(void *actor, env_conn conn);
