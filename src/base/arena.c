@@ -74,13 +74,11 @@ static struct arena_block *arena_next_block(struct arena *a, size_t bytes)
 void *arena_alloc(struct arena *a, size_t bytes)
 {
     ASSERT(a->taken <= a->bytes_max);
-    if (bytes > a->bytes_max - a->taken)
+    if (bytes == 0)
+        bytes = 1; /* each piece has its own place, and counts */
+    if (bytes > a->bytes_max - a->taken || bytes > SIZE_MAX / 2)
         return NULL;
-    if (bytes > SIZE_MAX / 2)
-        return NULL;
-    /* Of zero bytes, too, each has its own place. */
-    size_t rounded =
-        bytes == 0 ? ARENA_ALIGN : (bytes + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
+    size_t rounded = (bytes + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
     if (a->current == NULL || a->current->bytes - a->current->used < rounded) {
         struct arena_block *block = arena_next_block(a, rounded);
         if (block == NULL)
