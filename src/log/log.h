@@ -1,0 +1,137 @@
+/* log.h - one partition's log on one disk: segments, offset index, leader epochs, recovery, group
+ * commit. Also the metadata log of the quorum (with other options), so that both recover alike.
+ *
+ *   DIR/00000000000000000000.log .index     a segment: batches back to back in a preallocated file,
+ *                                           zeros after the last one
+ *   DIR/leader-epoch-checkpoint             (epoch, start offset) rows
+ *   DIR/partition.metadata                  topic id, written and synced before the first append (R21)
+ *   DIR/checkpoint                          recovery point, high watermark hint, log start
+ *
+ *            append            sync round            FLUSHED
+ *   end ────────────▶ end' ───────────────▶ flushed_end ─────▶ owner's upcall
+ *
+ * Ownership: a log belongs to one actor, and lives until log_close, also while a sync is in flight:
+ *            close detaches it, the completion frees it.
+ * Thread:    its env's.
+ * Errors:    a failed write or sync leaves the log failed: appends answer ERR_KAFKA_STORAGE_ERROR (or
+ *            ERR_NOT_ENOUGH_SPACE, after which log_truncate to the old end mends it, R19).
+ * Units:     offsets, bytes. Ends are exclusive. */
+#ifndef KARST_LOG_LOG_H
+#define KARST_LOG_LOG_H
+
+#include "env/env.h"
+#include "record/batch.h"
+
+struct log;
+
+struct log_options {
+    uint64_t segment_bytes;        /* roll when the next append would pass it (log.segment.bytes) */
+    uint32_t index_interval_bytes; /* about one index entry for so many bytes (4096) */
+    uint32_t preallocate_bytes;    /* the active segment grows by so much at a time, zeros durable
+                                      in the file system before data enter (R13) */
+    bool written_zeros;            /* the metadata log: preallocate by writing zeros and syncing
+                                      (R16, R24), so that a full disk can't stop an append */
+    uint64_t free_bytes_min;       /* appends that would grow the file below so much free space
+                                      answer ERR_NOT_ENOUGH_SPACE (log.dir.min.free.bytes) */
+};
+
+struct log_upcalls {
+    /* flushed_end rose, or a sync failed for good. From the loop. */
+    void (*flushed)(void *owner, offset_t flushed_end, err_t err);
+    void *owner;
+};
+
+/* What recovery found; for log lines, counters, and the LOST report of R1, R15. */
+struct log_recovery {
+    bool created;            /* the folder was not there, and was made */
+    bool clean;              /* the tail was not read: the clean marker held */
+    bool torn;               /* a bad batch at or above the recovery point: cut there */
+    offset_t cut_from;       /* the end by names and sizes before the cut; -1 unless torn */
+    uint64_t bytes_read;
+    offset_t high_watermark; /* the checkpoint's hint, at most the end; 0 when none */
+};
+
+/* Opens or creates directory on disk. clean: the clean-shutdown marker of this directory held, so what
+ * the checkpoint says is true (R17). topic: written to partition.metadata when created, else compared:
+ * ERR_INCONSISTENT_TOPIC_ID. visit is called for every batch that recovery reads, in order, and may be
+ * NULL; with visit_all it is called for every batch of the log (producer state, entries of raft).
+ * ERR_CORRUPT: a bad batch below the recovery point (R15): nothing was changed on disk.
+ * On success flushed_end = end: recovery syncs, drops the cache, and reads back (R14). */
+typedef err_t (*log_visit)(void *context, const struct batch_info *info, const uint8_t *batch);
+
+struct log_open_args {
+    struct env *env;
+    struct env_disk *disk;
+    const char *directory; /* "orders-0" */
+    struct uuid topic;
+    const struct log_options *options;
+    struct log_upcalls upcalls;
+    bool clean;
+    bool must_exist; /* ERR_NOT_FOUND instead of creating (R1) */
+    log_visit visit;
+    void *visit_context;
+    bool visit_all;
+};
+err_t log_open(const struct log_open_args *args, struct log **ret_log, struct log_recovery *ret_recovery);
+
+/* Writes the checkpoint after a blocking sync (sync), or closes as in a crash. NULL is accepted. */
+void log_close(struct log *log, bool sync);
+
+offset_t log_start(const struct log *log);
+offset_t log_end(const struct log *log);         /* the written end: what fetchers may see (R19) */
+offset_t log_flushed_end(const struct log *log); /* durable: survives a power cut */
+uint64_t log_generation(const struct log *log);  /* raised at each truncation or reset (R6) */
+uint64_t log_bytes(const struct log *log);       /* of batches, all segments */
+
+/* Batches back to back, checked, offsets already patched: first base = log_end (or above it for the
+ * follower of a compacted log), each next = last + 1, epochs not falling. One gathered write. New
+ * epochs enter the cache. On failure nothing is visible, the log is failed (R19). */
+err_t log_append(struct log *log, const struct iovec *parts, int count);
+
+/* Asks for a flush round; the upcall flushed follows. Calls while one is in flight are joined into the
+ * next. Does nothing when flushed_end = end. */
+void log_flush(struct log *log);
+
+/* Where and how much: whole batches from the one that holds offset, at least one (even if larger than
+ * bytes_max), at most bytes_max, all below limit (an offset: high watermark or end). Into a new frame
+ * (charged to budget, may be NULL), whose used bytes are batches. *ret_frame is NULL when there is
+ * nothing below the limit. ERR_OFFSET_OUT_OF_RANGE: offset < start or > end. */
+struct log_read_args {
+    offset_t offset, limit;
+    size_t bytes_max;
+    struct frame_budget *budget;
+};
+err_t log_read(struct log *log, const struct log_read_args *args, struct frame **ret_frame);
+
+/* First offset whose batch's max timestamp ≥ timestamp, below limit; ERR_NOT_FOUND. */
+err_t log_find_time(struct log *log, int64_t timestamp, offset_t limit, offset_t *ret_offset,
+                    int64_t *ret_timestamp);
+
+/* Cuts to offset (rounded down to a batch's base, which is returned by log_end), raises the generation,
+ * zeros what is past the cut and syncs it before returning (R13). Epochs at or above are forgotten. */
+err_t log_truncate(struct log *log, offset_t offset);
+/* Deletes all and starts empty at offset, as one checkpointed step. */
+err_t log_reset(struct log *log, offset_t offset);
+/* Deletes whole segments below offset (the metadata log after a snapshot), oldest first; the active
+ * one stays. log_start becomes the base of the first left, or offset when exact. */
+err_t log_drop_prefix(struct log *log, offset_t offset);
+
+/* Walks batches from offset to the end, reading from the page cache. visit's error stops and returns. */
+err_t log_walk(struct log *log, offset_t offset, log_visit visit, void *context);
+
+/* Hint to write with the next checkpoint (R15). Checkpoints are written at rolls, by log_close, and
+ * when log_checkpoint is called (every few seconds by the owner). Recovery point = flushed_end. */
+void log_set_high_watermark(struct log *log, offset_t high_watermark);
+err_t log_checkpoint(struct log *log);
+
+/* ---- leader epochs (R9, KIP-101, KIP-279) ---- */
+
+leader_epoch_t log_last_epoch(const struct log *log); /* -1: empty */
+/* A new leader notes (epoch, end) even if it writes nothing. */
+err_t log_begin_epoch(struct log *log, leader_epoch_t epoch);
+/* The largest epoch ≤ asked and its exclusive end: (-1, -1) when asked is above the last epoch, or
+ * below the first (UNDEFINED: the follower retries or truncates to the leader's start). */
+void log_epoch_end(const struct log *log, leader_epoch_t asked, leader_epoch_t *ret_epoch,
+                   offset_t *ret_end);
+
+#endif

@@ -1,0 +1,158 @@
+/* quorum.h - the metadata quorum of one broker: canonical/raft over our own raft_io (voters), or the
+ * observer's pull; the metadata log and its snapshots; the image; the active controller.
+ *
+ * An actor of its own, number `shards` of its node. It has no sockets: frames to and from peers pass
+ * through shard 0 by mail. A voter's life:
+ *
+ *   quorum_new [load: term, vote, snapshot, log → image] ──quorum_start──▶ raft follower ⇄ candidate ⇄ leader
+ *   leader ──own-term barrier applied──▶ controller active ──any loss of leadership──▶ inactive
+ *
+ * Every message below begins with struct env_message; who receives it owns it (free) and the
+ * references in it.
+ * Errors: a failed write of the metadata log, a record that can't be applied, an image digest that
+ * differs: fail-stop by env.exit_node with a clear sentence. */
+#ifndef KARST_QUORUM_QUORUM_H
+#define KARST_QUORUM_QUORUM_H
+
+#include "controller/controller.h"
+#include "env/message.h"
+#include "log/log.h"
+#include "metadata/image.h"
+#include "wire/wire.h"
+
+enum { QUORUM_VOTERS_MAX = 7, QUORUM_ADDRESS_MAX = 300, QUORUM_SHARDS_MAX = 64 };
+
+struct quorum_address {
+    node_id_t node; /* -1: not known (a bootstrap server) */
+    uint16_t port;
+    char host[256];
+};
+
+/* ---- mail to the quorum ---- */
+
+enum quorum_message_type {
+    QUORUM_CALL = 1,    /* struct quorum_call */
+    QUORUM_ONEWAY,      /* struct quorum_oneway */
+    QUORUM_PEER_ANSWER, /* struct quorum_peer_answer */
+    QUORUM_PEER_DIED,   /* struct quorum_peer_died */
+    QUORUM_PEER_LOST,   /* struct quorum_peer_died: its connection closed; a hint only */
+    /* from the quorum, to shards */
+    QUORUM_ANSWER = 20, /* struct quorum_answer, to the shard that called */
+    QUORUM_UPDATE,      /* struct quorum_update, to every shard */
+    QUORUM_LEADER,      /* struct quorum_leader, to every shard */
+    QUORUM_PEER_SEND,   /* struct quorum_peer_send, to shard 0 */
+};
+
+/* A request for the controller, or MetadataFetch, DescribeQuorum, as it came or as it was packed. */
+struct quorum_call {
+    struct env_message message;
+    uint64_t token;          /* the caller's, for the answer */
+    struct frame *frame;     /* a whole frame: header, message */
+    node_id_t peer;          /* who the connection's hello said it is; -1: a client */
+    broker_epoch_t peer_epoch;
+};
+struct quorum_answer {
+    struct env_message message;
+    uint64_t token;
+    struct frame *frame; /* a whole reply or error frame; its correlation is 0: to be patched */
+};
+
+/* A raft message. */
+struct quorum_oneway {
+    struct env_message message;
+    struct frame *frame;
+    node_id_t peer;
+};
+
+/* Shard 0 sends frame to node, dialling its address when there is no connection. token 0: one-way, best
+ * effort. Else: a request; its reply, or the error, comes back as quorum_peer_answer. */
+struct quorum_peer_send {
+    struct env_message message;
+    uint64_t token;
+    struct quorum_address to; /* node -1: any connection to that address */
+    struct frame *frame;
+};
+struct quorum_peer_answer {
+    struct env_message message;
+    uint64_t token;
+    err_t err;           /* ERR_OK: frame is a whole reply or error frame */
+    struct frame *frame;
+    node_id_t peer;      /* who answered */
+};
+
+/* Proof of death (R10) for that incarnation, found by shard 0's probe. */
+struct quorum_peer_died {
+    struct env_message message;
+    node_id_t node;
+    struct uuid incarnation;
+};
+
+/* The image moved; in order. The difference is from the update before. */
+struct metadata_update {
+    atomic_uint refs;
+    struct image *image;
+    struct image_difference *difference;
+};
+void metadata_update_unref(struct metadata_update *update);
+struct quorum_update {
+    struct env_message message;
+    struct metadata_update *update; /* one reference */
+};
+
+/* Who leads the quorum, as far as this node knows. */
+struct quorum_leader {
+    struct env_message message;
+    struct quorum_address leader; /* node -1: unknown */
+    uint64_t term;
+    bool active_here; /* this node's controller is active */
+};
+
+void quorum_message_free(struct env_message *message); /* any of the above, references included */
+
+/* ---- life ---- */
+
+struct quorum_config {
+    node_id_t node;
+    unsigned shards;
+    struct uuid cluster_id;
+    struct quorum_address self;      /* as advertised to brokers */
+    /* Where an observer first looks for the quorum. */
+    const struct quorum_address *bootstrap;
+    size_t bootstrap_count;
+    uint32_t election_timeout_ms;    /* controller.quorum.election.timeout.ms */
+    uint32_t heartbeat_ms;           /* raft's; a fifth of the election timeout */
+    uint64_t snapshot_bytes;         /* of log since the last snapshot: metadata.log.max.record.bytes.between.snapshots */
+    uint64_t trailing_bytes;         /* of log kept behind a snapshot */
+    struct log_options *log_options; /* NULL: defaults (written zeros, 8 MiB segments) */
+    struct controller_config controller;
+};
+
+struct quorum;
+
+/* Makes the first state of a voter in env's metadata directory: entry 1, the voters' configuration, the
+ * same on each of them. Synced. ERR_EXISTS when there is a metadata log already. */
+err_t quorum_format(struct env *env, const struct quorum_address *voters, size_t voter_count);
+
+/* Loads what is on disk; a directory without a formatted log makes an observer. Posts nothing yet. env
+ * and config outlive it. Sets env->upcalls and env->actor. */
+err_t quorum_new(struct env *env, const struct quorum_config *config, struct quorum **ret_quorum);
+/* From the loop, or before it runs: elections, pulls, updates to shards begin. */
+void quorum_start(struct quorum *quorum);
+/* Crash-safe at any time: drops everything, writes nothing. */
+void quorum_free(struct quorum *quorum);
+
+/* ---- for tests, the simulator's checkers, metrics ---- */
+
+struct quorum_view {
+    bool voter, leader, controller_active;
+    uint64_t term, commit_index, last_index, applied_index, snapshot_index;
+    node_id_t leader_node; /* -1 */
+    uint64_t truncations, snapshots_taken, snapshots_installed, elections_won;
+    uint64_t clamped, held, stale; /* how often the guard acted (raft-notes.md) */
+};
+void quorum_look(const struct quorum *quorum, struct quorum_view *ret_view);
+struct image *quorum_image(const struct quorum *quorum); /* borrowed */
+/* Term of the log's entry; 0: not in the log (any more). */
+uint64_t quorum_entry_term(const struct quorum *quorum, uint64_t index);
+
+#endif

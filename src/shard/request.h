@@ -1,0 +1,115 @@
+/* request.h - the broker's services as typed requests and replies: what the codecs of the listeners fill
+ * in and read, and what shards pass to each other.
+ *
+ * A request belongs to the shard of its connection. Its parts go to the shards that own the partitions
+ * (by mail when it is another's: the part is the message) and come back answered; when all are back, the
+ * codec writes the reply. While a part is away only its owner touches it. */
+#ifndef KARST_SHARD_REQUEST_H
+#define KARST_SHARD_REQUEST_H
+
+#include "base/arena.h"
+#include "env/message.h"
+#include "record/batch.h"
+
+#include <protobuf-c/protobuf-c.h>
+
+enum request_type {
+    REQUEST_PRODUCE = 1,
+    REQUEST_FETCH,
+    REQUEST_LIST_OFFSETS,
+    REQUEST_EPOCH_END_OFFSET,
+    REQUEST_LOCAL, /* answered by the connection's shard from its image: Metadata, Probe, ... */
+    REQUEST_CALL,  /* the controller's or the quorum's: packed, forwarded, answered as it comes */
+};
+
+enum { REQUEST_WHOLE_ARENA_BYTES_MAX = 64 << 20, REQUEST_PARTS_MAX = 20000 };
+
+struct request;
+
+/* Head of every part. */
+struct part {
+    struct env_message message; /* type: shard's; first member */
+    struct request *request;
+    struct partition_id id;
+    leader_epoch_t leader_epoch_asked; /* -1: not said. Newer than the shard's: parks (R30) */
+    /* the answer */
+    err_t err;
+    const char *sentence; /* static; NULL: the table's */
+    node_id_t leader;     /* with NOT_LEADER_OR_FOLLOWER (KIP-951), else -1 */
+    leader_epoch_t leader_epoch;
+    offset_t log_start, high_watermark;
+    /* the owner's while it waits there */
+    struct list_node waiting;
+    uint64_t deadline_ns;
+};
+
+struct produce_part {
+    struct part part;
+    uint8_t *records; /* in request->frame: whole batches, patched in place by the owner */
+    uint32_t bytes;
+    int16_t acks;
+    offset_t base_offset; /* answer: of the first batch; -1 */
+    offset_t end_offset;  /* the owner's: acknowledged when the high watermark reaches it */
+};
+
+struct fetch_part {
+    struct part part;
+    offset_t offset;
+    uint32_t bytes_max;
+    /* Kept by the owner until so much is there, or the deadline: the request's, of the whole. */
+    uint32_t bytes_min;
+    struct frame *records; /* answer: whole batches, records->used bytes; NULL: none */
+};
+
+struct list_offsets_part {
+    struct part part;
+    int64_t timestamp; /* ms; -1 latest, -2 earliest */
+    offset_t offset;   /* answer */
+    int64_t found_timestamp;
+};
+
+struct epoch_end_part {
+    struct part part;
+    leader_epoch_t asked;
+    leader_epoch_t epoch; /* answer; -1: undefined */
+    offset_t end;
+};
+
+/* One request of one connection. parts is an array of one of the above, by type. */
+struct request {
+    enum request_type type;
+    uint16_t method;      /* the codec's */
+    uint32_t correlation; /* the codec's */
+    env_conn conn;
+    struct list_node link; /* of its connection's requests */
+    struct frame *frame;   /* the bytes that decoded messages and records point into */
+    struct arena arena;    /* all else of it, the request itself excepted */
+    const ProtobufCMessage *message; /* decoded; what the codec wants to keep */
+    int16_t acks;
+    bool silent;           /* acks=0: no reply; an error closes the connection */
+    uint64_t deadline_ns;
+    uint32_t part_count, parts_away;
+    void *parts;
+    /* REQUEST_LOCAL, REQUEST_CALL: the answer. */
+    ProtobufCMessage *reply; /* in the arena */
+    struct frame *reply_frame; /* REQUEST_CALL: a whole frame, correlation to be patched */
+    err_t err;               /* the request as a whole failed */
+    const char *sentence;    /* NULL: the table's */
+};
+
+static inline size_t part_bytes(enum request_type type)
+{
+    switch (type) {
+    case REQUEST_PRODUCE: return sizeof(struct produce_part);
+    case REQUEST_FETCH: return sizeof(struct fetch_part);
+    case REQUEST_LIST_OFFSETS: return sizeof(struct list_offsets_part);
+    case REQUEST_EPOCH_END_OFFSET: return sizeof(struct epoch_end_part);
+    default: return 0;
+    }
+}
+static inline struct part *request_part(const struct request *request, uint32_t idx)
+{
+    return (struct part *)(void *)((char *)request->parts + idx * part_bytes(request->type));
+}
+
+#endif

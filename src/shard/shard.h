@@ -1,0 +1,96 @@
+/* shard.h - one shard of a broker: its connections, the partitions that hash to it, their requests.
+ * Shard 0 also holds the broker's lifecycle (register, heartbeat, lease, drain) and the connections that
+ * the quorum's frames use.
+ *
+ *   session.c    connections: hello, requests in, replies out, split over shards and gathered
+ *   partition.c  partitions: log + replica state machine
+ *   peers.c      connections to other brokers: streams, forwarded calls, the quorum's frames, probes
+ *   lifecycle.c  shard 0: register, heartbeat, lease, controlled shutdown
+ *
+ * Thread: its env's. A shard is made before its loop runs. */
+#ifndef KARST_SHARD_SHARD_H
+#define KARST_SHARD_SHARD_H
+
+#include "metadata/image.h"
+#include "quorum/quorum.h"
+#include "shard/partition.h"
+#include "shard/request.h"
+
+/* ---- codecs: how a listener's bytes become requests; rpc and kafka fill one in ---- */
+
+enum codec_verdict {
+    CODEC_REQUEST, /* a request to execute */
+    CODEC_DONE,    /* handled by the codec or the shard's hooks (hello, one-way); the frame is consumed */
+    CODEC_CLOSE,   /* the peer broke the protocol: close, after what the codec queued */
+};
+
+struct session; /* a connection's state: who the peer is (src/shard/session.h) */
+
+struct shard_codec {
+    const char *name; /* the listener's: "RPC" */
+    /* Takes the frame. On CODEC_REQUEST *ret_request is ready: type, parts, frame, arena filled. Errors of
+     * a whole request are answered by the codec itself (CODEC_DONE). */
+    enum codec_verdict (*decode)(struct shard *shard, struct session *session, struct frame *frame,
+                                 struct request **ret_request);
+    /* Writes the reply of a finished request (all parts back, or err set) into the connection. */
+    void (*encode)(struct shard *shard, struct session *session, struct request *request);
+};
+
+/* ---- configuration, life ---- */
+
+struct shard_listener {
+    const struct shard_codec *codec;
+    char name[32];
+    char host[256]; /* advertised */
+    uint16_t port;
+};
+
+struct shard_config {
+    node_id_t node;
+    unsigned shard_count;
+    struct uuid cluster_id, incarnation, boot_id;
+    const char *rack; /* NULL */
+    struct shard_listener listeners[LISTENERS_MAX];
+    size_t listener_count;
+    struct uuid directories[DIRECTORIES_MAX]; /* online, in the order of env->disks */
+    size_t directory_count;
+    bool clean_start;
+    /* Replicas that the manifests name and no folder holds (R1). */
+    const struct partition_id *lost;
+    size_t lost_count;
+    const struct partition_found *found; /* of all shards; each takes its share */
+    size_t found_count;
+    const bool *disk_clean;
+    uint64_t session_timeout_ns;   /* broker.session.timeout.ms: the lease (R10) */
+    uint64_t heartbeat_ns;         /* broker.heartbeat.interval.ms */
+    uint32_t connections_max;      /* of one shard */
+    uint32_t requests_max;         /* in work, of one connection */
+    uint64_t request_timeout_ns;   /* calls to the controller and to peers */
+    struct partition_options partition;
+};
+
+struct shard;
+
+/* Sets env->upcalls and env->actor. config outlives it. */
+err_t shard_new(struct env *env, unsigned idx, const struct shard_config *config, struct shard **ret_shard);
+/* First timers, registration (shard 0). From the loop or before it runs. */
+void shard_start(struct shard *shard);
+/* Shard 0 only, on its thread: controlled shutdown: leaderships are moved away first, then every shard
+ * syncs and closes its logs, the clean markers are written, and env.exit_node(0) is called. A second call,
+ * or drain_timeout passing, stops at once. */
+void shard_drain(struct shard *shard, uint64_t timeout_ns);
+/* As in a crash. */
+void shard_free(struct shard *shard);
+
+struct image *shard_image(const struct shard *shard); /* borrowed; NULL before the first update */
+struct partition_table *shard_partitions(const struct shard *shard);
+
+struct shard_view {
+    uint64_t requests, replies, errors;
+    uint32_t connections;
+    bool lease_valid, fenced, registered;
+    broker_epoch_t broker_epoch;
+};
+void shard_look(const struct shard *shard, struct shard_view *ret_view);
+
+#endif
