@@ -45,7 +45,8 @@ static inline void put_u64(uint8_t *p, uint64_t v)
     memcpy(p, &v, 8);
 }
 
-/* Zigzag varints, as in Kafka's records (and protobuf's sint). Return the bytes written: to 5, 10. */
+/* Zigzag varints, as in Kafka's records (and protobuf's sint). Return the bytes written: to 5, 10.
+ */
 size_t put_varint(uint8_t *p, int32_t v);
 size_t put_varlong(uint8_t *p, int64_t v);
 size_t varint_len(int32_t v);

@@ -7,8 +7,8 @@ enum { CRC32C_STEP = 1 << 30 };
 
 uint32_t crc32c(uint32_t crc, const void *data, size_t len)
 {
-    /* ISA-L leaves the initial value and the final xor to its caller. It does not write, although it
-     * asks for a pointer to what it may write. */
+    /* ISA-L leaves the initial value and the final xor to its caller. It does not write, although
+     * it asks for a pointer to what it may write. */
     const unsigned char *at = data;
     crc = ~crc;
     while (len > 0) {

@@ -1,7 +1,7 @@
 /* table.h - hash table from 64-bit or byte-string keys to pointers; iterated in order of insertion.
  *
- * The order depends on the calls alone, neither on the seed nor on an address, so that a walk over a
- * table may decide things in the simulator. For cold and small sets uthash does the same.
+ * The order depends on the calls alone, neither on the seed nor on an address, so that a walk over
+ * a table may decide things in the simulator. For cold and small sets uthash does the same.
  *
  * Ownership: values and the bytes of keys are the caller's; a key must live as long as its entry,
  *            so it is mostly a field of its value.
@@ -43,8 +43,8 @@ static inline size_t table_count(const struct table *t)
     return t->count;
 }
 
-/* get: NULL when absent. put: value is not NULL; a present key keeps its place and gets the new value
- * (and the new key's bytes). remove: returns the value, NULL when absent. */
+/* get: NULL when absent. put: value is not NULL; a present key keeps its place and gets the new
+ * value (and the new key's bytes). remove: returns the value, NULL when absent. */
 void *table_get(const struct table *t, uint64_t key);
 err_t table_put(struct table *t, uint64_t key, void *value) NODISCARD;
 void *table_remove(struct table *t, uint64_t key);

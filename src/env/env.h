@@ -27,8 +27,8 @@
 /* ---- clock, timers ---- */
 
 struct env_timer {
-    struct heap_node heap; /* the loop's */
-    uint64_t due_ns;       /* 0: not started */
+    struct heap_node heap;                                  /* the loop's */
+    uint64_t due_ns;                                        /* 0: not started */
     void (*fire)(struct env_timer *timer, uint64_t now_ns); /* may start it again */
 };
 
@@ -52,13 +52,14 @@ typedef struct {
 } env_file;
 
 enum env_open {
-    ENV_OPEN_CREATE = 1, /* when it is not there */
+    ENV_OPEN_CREATE = 1,   /* when it is not there */
     ENV_OPEN_EXCLUSIVE = 2 /* with CREATE: ERR_EXISTS when it is there */
 };
 
 /* Names are relative to the log directory that the disk was opened for ("orders-0/00000000.log");
- * no name begins with '/' or holds "..". Missing files: ERR_NOT_FOUND. No room: ERR_NOT_ENOUGH_SPACE.
- * Files of a disk may be opened by several actors, each with an env_disk of its own. */
+ * no name begins with '/' or holds "..". Missing files: ERR_NOT_FOUND. No room:
+ * ERR_NOT_ENOUGH_SPACE. Files of a disk may be opened by several actors, each with an env_disk of
+ * its own. */
 struct env_disk {
     err_t (*open)(void *self, const char *name, unsigned flags, env_file *ret_file);
     /* Returns when the bytes are visible to readers (page cache); durable only after sync. Short
@@ -74,8 +75,8 @@ struct env_disk {
     err_t (*zero_from)(void *self, env_file file, uint64_t from);
     err_t (*set_size)(void *self, env_file file, uint64_t bytes); /* cuts, or extends by a hole */
     /* Joins the directory's next flush round. What was written before the call is durable when it
-     * completes with ERR_OK; the caller notes (generation, end) before calling (R6). After a failure
-     * the directory is offline for good: every later sync fails (R14). */
+     * completes with ERR_OK; the caller notes (generation, end) before calling (R6). After a
+     * failure the directory is offline for good: every later sync fails (R14). */
     err_t (*sync)(void *self, env_file file, struct env_done *op);
     /* Blocks; for small checked files (term and vote, checkpoints), start and stop only. */
     err_t (*sync_now)(void *self, env_file file);
@@ -87,7 +88,7 @@ struct env_disk {
     err_t (*list)(void *self, const char *directory,
                   void (*each)(void *context, const char *entry, bool is_directory), void *context);
     err_t (*free_bytes)(void *self, uint64_t *ret_bytes);
-    /* What is clean leaves the page cache, so that the next reads tell what is on the disk (R14). */
+    /* What is clean leaves the page cache: the next reads tell what is on the disk (R14). */
     err_t (*drop_cache)(void *self, env_file file);
     void (*close)(void *self, env_file file);
     void *self;
@@ -111,14 +112,15 @@ static inline bool env_conn_equal(env_conn a, env_conn b)
 struct env_net {
     /* Completes with the upcall connected, or with closed. port 0 is refused. */
     err_t (*dial)(void *self, const char *host, uint16_t port, env_conn *ret_conn);
-    /* Queues frame->bytes[at .. at+bytes): whole frames, or the parts of one in order. Takes over one
-     * reference of the caller's, also on failure. Sent at the end of the turn at the latest. */
+    /* Queues frame->bytes[at .. at+bytes): whole frames, or the parts of one in order. Takes over
+     * one reference of the caller's, also on failure. Sent at the end of the turn at the latest. */
     err_t (*send)(void *self, env_conn conn, struct frame *frame, size_t at, size_t bytes);
-    size_t (*queued_bytes)(void *self, env_conn conn); /* not yet given to the kernel; 0 when gone */
+    /* What is not yet given to the kernel; 0 when the connection is gone. */
+    size_t (*queued_bytes)(void *self, env_conn conn);
     void (*pause_reads)(void *self, env_conn conn, bool paused);
     /* Closes at once; what is queued is lost; the upcall closed does not come. Unknown: nothing. */
     void (*drop)(void *self, env_conn conn);
-    /* Closes after what is queued is sent (or the peer is gone); the upcall closed does not come. */
+    /* Closes when what is queued is sent, or the peer is gone; the upcall closed does not come. */
     void (*finish)(void *self, env_conn conn);
     void *self;
 };
@@ -164,7 +166,7 @@ struct env_upcalls {
 
 struct env {
     struct env_clock clock;
-    struct env_disk *disks; /* one for each log directory; the quorum: the metadata directory only */
+    struct env_disk *disks; /* one for each log directory; the quorum: its metadata directory */
     size_t disk_count;
     struct env_net net; /* zeroed for the quorum */
     struct env_mail mail;

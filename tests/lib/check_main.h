@@ -1,6 +1,6 @@
-/* check_main.h - the main of a unit test: CHECK_MAIN("base/ring", test_a, test_b) as the last line of
- * the file. Each test runs in its own process (CK_FORK=no: in one, for the debugger); the results
- * are printed as TAP, which meson reads. CK_RUN_CASE and CHECK_ONLY=test_a run one. */
+/* check_main.h - the main of a unit test: CHECK_MAIN("base/ring", test_a, test_b) as the last line
+ * of the file. Each test runs in its own process (CK_FORK=no: in one, for the debugger); the
+ * results are printed as TAP, which meson reads. CK_RUN_CASE and CHECK_ONLY=test_a run one. */
 #ifndef KARST_TESTS_CHECK_MAIN_H
 #define KARST_TESTS_CHECK_MAIN_H
 
