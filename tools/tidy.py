@@ -7,7 +7,8 @@ import sys
 LINE_MAX = 100
 FILE_LINES_MAX = 800
 CODE = (".c", ".h", ".py", ".build", ".proto", ".sh", ".conf")
-NAMED = {"run", "quickstart", "cluster", "bootstrap", "fresh", "meson_options.txt"}
+NAMED = {"run", "quickstart", "cluster", "bootstrap", "fresh", "install-packages",
+         "meson_options.txt"}
 PURE = "record wire log metadata controller replica group txn auth quorum shard".split()
 
 # Deciding code has no clock, chance, file, socket, thread or exit; these come through env.
@@ -15,7 +16,8 @@ WORLD = """time clock clock_gettime gettimeofday localtime gmtime rand random sr
     drand48 getrandom open openat creat close read write pread pwrite readv writev fopen fclose
     fread fwrite fsync fdatasync rename unlink mkdir opendir stat fstat mmap socket bind listen
     accept connect send recv sendmsg recvmsg poll select epoll_wait fork system getenv setenv
-    printf fprintf puts putchar perror exit _exit abort sleep usleep nanosleep signal sigaction""".split()
+    printf fprintf puts putchar perror exit _exit abort sleep usleep nanosleep signal
+    sigaction""".split()
 # Nowhere in src/: no bound, no error, or not ours (ASSERT stays on, and logs where).
 NEVER = "gets strcpy strcat sprintf vsprintf strtok atoi atol atoll alloca assert".split()
 MARKS = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK"]) + r")\b")
