@@ -9,9 +9,9 @@
  *   21      2     attributes                53      4     base sequence
  *                                           57      4     record count; 61: records
  *
- * Base offset and leader epoch lie outside the CRC, so that the broker patches them in place and the
- * bytes go from socket to disk to socket unchanged.
- * All functions are pure and total: any bytes in, an error out. Nothing is copied or allocated. */
+ * Base offset and leader epoch lie outside the CRC, so that the broker patches them in place and
+ * the bytes go from socket to disk to socket unchanged. All functions are pure and total: any bytes
+ * in, an error out. Nothing is copied or allocated. */
 #ifndef KARST_RECORD_BATCH_H
 #define KARST_RECORD_BATCH_H
 
@@ -42,14 +42,14 @@ struct batch_info {
     int32_t record_count;
 };
 
-/* Reads the header at the start of data. ERR_SHORT: the batch does not end within len (ret_info->bytes
- * is set when 12 bytes were there, else 0; all of ret_info when the 61 of the header were there, so
- * that a scan may read headers only); ERR_CORRUPT_MESSAGE: lengths or counts are impossible;
- * ERR_UNSUPPORTED_FOR_MESSAGE_FORMAT: magic is not 2. The CRC is not looked at. */
+/* Reads the header at the start of data. ERR_SHORT: the batch does not end within len
+ * (ret_info->bytes is set when 12 bytes were there, else 0; all of ret_info when the 61 of the
+ * header were there, so that a scan may read headers only); ERR_CORRUPT_MESSAGE: lengths or counts
+ * are impossible; ERR_UNSUPPORTED_FOR_MESSAGE_FORMAT: magic is not 2. The CRC is not looked at. */
 err_t batch_peek(const void *data, size_t len, struct batch_info *ret_info);
 
-/* batch_peek, and the CRC, and, where records are not compressed, each record's framing: the count and
- * the offset deltas 0, 1, 2, ... must be as the header says. For what producers send. */
+/* batch_peek, and the CRC, and, where records are not compressed, each record's framing: the count
+ * and the offset deltas 0, 1, 2, ... must be as the header says. For what producers send. */
 err_t batch_check(const void *data, size_t len, struct batch_info *ret_info);
 
 /* batch_peek and the CRC. For what comes from a leader or from the disk. */

@@ -15,8 +15,8 @@ typedef int64_t producer_id_t;  /* -1: not idempotent */
 
 enum {
     NO_NODE = -1,
-    TOPIC_NAME_MAX = 249,      /* letters, Kafka's limit */
-    REPLICAS_MAX = 16,         /* of one partition */
+    TOPIC_NAME_MAX = 249, /* letters, Kafka's limit */
+    REPLICAS_MAX = 16,    /* of one partition */
     TOPIC_PARTITIONS_MAX = 100000,
 };
 
@@ -32,7 +32,8 @@ static inline bool partition_id_equal(const struct partition_id *a, const struct
 }
 static inline uint64_t partition_id_hash(const struct partition_id *id)
 {
-    uint64_t h = uuid_hash(&id->topic) ^ ((uint64_t)(uint32_t)id->index * UINT64_C(0x9E3779B97F4A7C15));
+    uint64_t h =
+        uuid_hash(&id->topic) ^ ((uint64_t)(uint32_t)id->index * UINT64_C(0x9E3779B97F4A7C15));
     h ^= h >> 32;
     return h * UINT64_C(0xD6E8FEB86659FD93);
 }

@@ -1,5 +1,5 @@
-/* wire.h - what shards, the quorum and clients share of Karst's RPC: the frame, the hello, the method
- * ids, and protobuf messages unpacked into an arena.
+/* wire.h - what shards, the quorum and clients share of Karst's RPC: the frame, the hello, the
+ * method ids, and protobuf messages unpacked into an arena.
  *
  *   0   4  length of what follows (big-endian, as all)
  *   4   1  kind
@@ -9,9 +9,9 @@
  *   12  4  bytes of the protobuf message
  *   16     protobuf message, then the attachment: raw record batches, to the end of the frame
  *
- * One connection carries many requests at a time; replies come in order of completion. The first frame
- * each way is a hello; a server answers nothing else before it.
- * All functions are pure; decoders are total: any bytes in, an error out. */
+ * One connection carries many requests at a time; replies come in order of completion. The first
+ * frame each way is a hello; a server answers nothing else before it. All functions are pure;
+ * decoders are total: any bytes in, an error out. */
 #ifndef KARST_WIRE_WIRE_H
 #define KARST_WIRE_WIRE_H
 
@@ -27,8 +27,8 @@ enum {
     WIRE_VERSION = 1,
     WIRE_HEADER_BYTES = 16,
     WIRE_FRAME_BYTES_MIN = WIRE_HEADER_BYTES,
-    WIRE_MESSAGE_BYTES_MAX = 16 << 20,   /* of the protobuf part */
-    WIRE_UNPACKED_BYTES_MAX = 64 << 20,  /* of what it becomes in the arena */
+    WIRE_MESSAGE_BYTES_MAX = 16 << 20,  /* of the protobuf part */
+    WIRE_UNPACKED_BYTES_MAX = 64 << 20, /* of what it becomes in the arena */
 };
 
 enum wire_kind {
@@ -48,22 +48,23 @@ struct wire_header {
     uint32_t message_bytes;
 };
 
-/* frame is one whole frame as the net gives it. ERR_INVALID_REQUEST: lengths or kind are impossible;
- * ERR_UNSUPPORTED_VERSION: the header's version (ret_header is set, for the answer). */
+/* frame is one whole frame as the net gives it. ERR_INVALID_REQUEST: lengths or kind are
+ * impossible; ERR_UNSUPPORTED_VERSION: the header's version (ret_header is set, for the answer). */
 err_t wire_decode_header(const struct frame *frame, struct wire_header *ret_header);
 static inline struct bytes wire_message(const struct frame *frame, const struct wire_header *header)
 {
-    return (struct bytes){ frame->bytes + WIRE_HEADER_BYTES, header->message_bytes };
+    return (struct bytes){frame->bytes + WIRE_HEADER_BYTES, header->message_bytes};
 }
-static inline struct bytes wire_attachment(const struct frame *frame, const struct wire_header *header)
+static inline struct bytes wire_attachment(const struct frame *frame,
+                                           const struct wire_header *header)
 {
-    return (struct bytes){ frame->bytes + WIRE_HEADER_BYTES + header->message_bytes,
-                           header->length - WIRE_HEADER_BYTES - header->message_bytes };
+    return (struct bytes){frame->bytes + WIRE_HEADER_BYTES + header->message_bytes,
+                          header->length - WIRE_HEADER_BYTES - header->message_bytes};
 }
 
 /* A new frame: header, message, and room for attachment_bytes more, which count in its length; used
- * ends before that room, so that the caller appends into it, or sends the attachment as further parts.
- * message may be NULL (empty). NULL when there is no memory. */
+ * ends before that room, so that the caller appends into it, or sends the attachment as further
+ * parts. message may be NULL (empty). NULL when there is no memory. */
 struct wire_frame_args {
     enum wire_kind kind;
     uint16_t method;
@@ -74,7 +75,8 @@ struct wire_frame_args {
 };
 struct frame *wire_frame(const struct wire_frame_args *args);
 /* A WIRE_ERROR reply; sentence NULL: the table's. */
-struct frame *wire_error_frame(uint16_t method, uint32_t correlation, err_t err, const char *sentence);
+struct frame *wire_error_frame(uint16_t method, uint32_t correlation, err_t err,
+                               const char *sentence);
 
 /* ---- methods ---- */
 
@@ -88,8 +90,8 @@ const struct wire_method *wire_method_find(uint16_t id);
 /* All of them, in order of ids; for tests, docs and fuzzers. */
 const struct wire_method *wire_methods(size_t *ret_count);
 
-/* Service numbers; a method's id is WIRE_METHOD(service, index of the rpc in its service). Held to the
- * .proto by a test. */
+/* Service numbers; a method's id is WIRE_METHOD(service, index of the rpc in its service). Held to
+ * the .proto by a test. */
 enum wire_service {
     WIRE_DATA = 1,
     WIRE_REPLICA = 2,
@@ -116,7 +118,7 @@ enum wire_method_id {
     WIRE_CREATE_TOPICS = WIRE_METHOD(WIRE_ADMIN, 0),
     WIRE_DELETE_TOPICS = WIRE_METHOD(WIRE_ADMIN, 1),
     WIRE_ELECT_LEADERS = WIRE_METHOD(WIRE_ADMIN, 2),
-    WIRE_RAFT = WIRE_METHOD(WIRE_QUORUM, 0),       /* one-way */
+    WIRE_RAFT = WIRE_METHOD(WIRE_QUORUM, 0),           /* one-way */
     WIRE_METADATA_FETCH = WIRE_METHOD(WIRE_QUORUM, 1), /* an observer's pull */
     WIRE_DESCRIBE_QUORUM = WIRE_METHOD(WIRE_QUORUM, 2),
 };
@@ -128,7 +130,8 @@ enum wire_method_id {
 err_t wire_unpack(const ProtobufCMessageDescriptor *type, struct bytes packed, struct arena *arena,
                   ProtobufCMessage **ret_message);
 
-/* Ids travel as 16 bytes; false for any other length. put points at the id, which must outlive it. */
+/* Ids travel as 16 bytes; false for any other length. put points at the id, which must outlive it.
+ */
 bool wire_get_uuid(const ProtobufCBinaryData *bytes, struct uuid *ret_id);
 ProtobufCBinaryData wire_put_uuid(const struct uuid *id);
 
