@@ -87,7 +87,7 @@ void logger_line(enum logger_level level, const char *format, ...)
     size_t len = wanted < 0 ? 0 : (size_t)wanted;
     if (len >= room) { /* bound: a longer line is cut, and says so */
         len = room - 1;
-        memcpy(line + head + len - 3, "...", 3);
+        memset(line + head + len - 3, '.', 3);
     }
     /* What came from a peer must not be able to forge a line. */
     for (size_t i = head; i < head + len; i++)
