@@ -97,8 +97,9 @@ class Checker:
                 return folder, {folder}
             return folder, set(FLOORS[folder][1].split()) | {folder}
         if parts[:2] == ["tests", "unit"] and parts[2] in FLOORS:
-            # A unit test uses its folder, that folder's private headers too, and what it may use.
-            return parts[2], set(FLOORS[parts[2]][1].split()) | {parts[2], "base", "lib"}
+            # A unit test uses its folder, that folder's private headers too, what it may use, and
+            # the simulated world.
+            return parts[2], set(FLOORS[parts[2]][1].split()) | {parts[2], "base", "lib", "sim"}
         return None, set(FLOORS) | {"lib", "sim", "fuzz", "bench", "cli"}
 
     def check_system(self, path, number, name):
