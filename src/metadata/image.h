@@ -8,12 +8,12 @@
  *
  * Ownership: references; image_unref frees with the last one. What getters return lives as long as the image.
  * Thread:    images and differences are read on any thread; an edit belongs to one.
+ * Memory:    there is no going on without it: an allocation that fails aborts.
  * Errors:    a record that can't be applied leaves the edit as it was and says why: the controller
  *            never proposes it, and a broker that reads one from the log stops (R3, R27). */
 #ifndef KARST_METADATA_IMAGE_H
 #define KARST_METADATA_IMAGE_H
 
-#include "base/arena.h"
 #include "base/bytes.h"
 #include "base/err.h"
 #include "record/types.h"
@@ -40,6 +40,7 @@ struct image_broker {
     char *rack;                               /* NULL: none */
     bool clean_start;
     struct uuid boot_id;
+    uint32_t feature_min, feature_max;
 };
 
 struct image_partition {
@@ -80,7 +81,8 @@ const struct uuid *image_cluster_id(const struct image *image); /* zero before t
 const struct uuid *image_recovery_id(const struct image *image);
 uint32_t image_feature_level(const struct image *image);
 producer_id_t image_next_producer_id(const struct image *image);
-/* Same in every replica that applied the same records. */
+/* Same in every replica that applied the same records: the sum of hashes of all that the image holds (each
+ * topic, partition, config, broker, ...), so that it does not depend on the order in which they came. */
 uint64_t image_digest(const struct image *image);
 
 const struct image_broker *image_broker(const struct image *image, node_id_t id); /* NULL: none */
@@ -93,9 +95,13 @@ const Karst__Voter *image_voter_at(const struct image *image, size_t idx);
 
 const struct image_topic *image_topic(const struct image *image, const struct uuid *id); /* NULL: none */
 const struct image_topic *image_topic_by_name(const struct image *image, const char *name);
+/* A topic whose name is the same when '.' and '_' are taken for one (metrics do); NULL: none. */
+const struct image_topic *image_topic_colliding(const struct image *image, const char *name);
 const struct image_partition *image_partition(const struct image *image, const struct partition_id *id);
 size_t image_topic_count(const struct image *image);
 size_t image_partition_count(const struct image *image);
+/* A transaction was begun and not ended: a new controller aborts it first (R23). */
+bool image_transaction_open(const struct image *image);
 /* Each topic in order of creation. each must not keep pointers longer than the image. */
 void image_each_topic(const struct image *image, void (*each)(void *context, const struct image_topic *topic),
                       void *context);
@@ -124,12 +130,15 @@ struct image_difference {
 
 struct image_edit;
 struct image_edit *image_edit_begin(struct image *base); /* takes a reference */
+/* The same for an edit that lives long and is never finished (the controller's speculation): it keeps no
+ * note of what changed. */
+struct image_edit *image_edit_begin_speculative(struct image *base);
 /* Applies one record. ERR_INVALID_UPDATE_VERSION: partition epoch is not old + 1; ERR_UNSUPPORTED_VERSION: type
  * or version unknown; ERR_INVALID_REQUEST, ERR_UNKNOWN_TOPIC_ID, ERR_INCONSISTENT_CLUSTER_ID, ... In a
  * transaction (R23) records are kept aside and applied with its end. */
 err_t image_edit_apply(struct image_edit *edit, const Karst__MetadataRecord *record);
-/* Decodes a MetadataEntry and applies all of it. offset: of the entry. */
-err_t image_edit_apply_entry(struct image_edit *edit, struct bytes entry, int64_t offset, struct arena *scratch);
+/* Decodes a MetadataEntry, record by record, and applies all of it. offset: of the entry. */
+err_t image_edit_apply_entry(struct image_edit *edit, struct bytes entry, int64_t offset);
 /* The edit as it stands so far, to be read by the functions above; valid until the next apply. */
 const struct image *image_edit_view(const struct image_edit *edit);
 /* Ends the edit. ret_difference (may be NULL) is malloc'd: image_difference_free. */
