@@ -1,0 +1,217 @@
+#include <errno.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "base/bytes.h"
+#include "io/net.h"
+
+/* ---- the budget ---- */
+
+static size_t net_budget_used(const struct io_net *net)
+{
+    return atomic_load_explicit(&net->budget.used, memory_order_relaxed);
+}
+
+static bool net_over_budget(const struct io_net *net)
+{
+    return net_budget_used(net) > net->budget.bytes_max;
+}
+
+bool net_may_unpark(const struct io_net *net)
+{
+    /* An eighth under, so that not every freed frame makes all of them read. */
+    return !list_empty(&net->parked) &&
+           net_budget_used(net) <= net->budget.bytes_max - net->budget.bytes_max / 8;
+}
+
+static void net_budget_look(struct env_timer *timer, uint64_t now_ns)
+{
+    (void)timer; /* it only makes a turn, which looks at the budget */
+    (void)now_ns;
+}
+
+void net_unpark(struct io_net *net)
+{
+    if (list_empty(&net->parked))
+        return;
+    if (!net_may_unpark(net)) {
+        if (net->budget_timer.due_ns == 0) {
+            net->budget_timer.fire = net_budget_look;
+            net->actor->env.timer_start(net->actor, &net->budget_timer,
+                                        net_now(net) + ENV_MS(NET_BUDGET_LOOK_MS));
+        }
+        return;
+    }
+    struct list_node *node;
+    while ((node = list_pop_front(&net->parked)) != NULL)
+        net_set_pause(list_entry(node, struct net_conn, parked_link), NET_PAUSE_BUDGET, false);
+}
+
+/* ---- bytes to frames ---- */
+
+static void net_hand_frame(struct net_conn *conn)
+{
+    const struct io_actor *actor = conn->net->actor;
+    struct frame *frame = conn->frame;
+    conn->frame = NULL;
+    conn->last_frame_bytes = frame->used;
+    if (actor->env.upcalls.received != NULL)
+        actor->env.upcalls.received(actor->env.actor, net_handle(conn), frame);
+    else
+        frame_unref(frame);
+}
+
+/* Takes the next frame's length word, or what there is of it. With ERR_OK and *at < len, there is a
+ * frame. */
+static err_t net_begin_frame(struct net_conn *conn, const uint8_t *data, size_t len, size_t *at)
+{
+    while (conn->head_used < NET_FRAME_LENGTH_BYTES && *at < len)
+        conn->head[conn->head_used++] = data[(*at)++];
+    if (conn->head_used < NET_FRAME_LENGTH_BYTES)
+        return ERR_OK;
+    uint32_t length = get_u32(conn->head);
+    if (length < NET_FRAME_LENGTH_MIN || length > conn->net->frame_bytes_max)
+        return ERR_INVALID_REQUEST;
+    conn->frame = frame_new_charged((size_t)length + NET_FRAME_LENGTH_BYTES, &conn->net->budget);
+    if (conn->frame == NULL)
+        return ERR_NO_MEMORY;
+    memcpy(conn->frame->bytes, conn->head, NET_FRAME_LENGTH_BYTES);
+    conn->frame->used = NET_FRAME_LENGTH_BYTES;
+    conn->head_used = 0;
+    return ERR_OK;
+}
+
+/* Hands over the frames in the data until the connection is paused. Returns the bytes consumed:
+ * all, when it is over. */
+static size_t net_parse(struct net_conn *conn, const uint8_t *data, size_t len)
+{
+    uint32_t generation = conn->generation;
+    size_t at = 0;
+    while (at < len && (conn->paused & ~(unsigned)NET_PAUSE_HELD) == 0) {
+        if (conn->frame == NULL) {
+            err_t err = net_begin_frame(conn, data, len, &at);
+            if (err != ERR_OK) {
+                net_fail(conn, err);
+                return len;
+            }
+            if (conn->frame == NULL)
+                return len;
+        }
+        struct frame *frame = conn->frame;
+        size_t rest = frame->capacity - frame->used;
+        size_t take = len - at < rest ? len - at : rest;
+        memcpy(frame->bytes + frame->used, data + at, take);
+        frame->used += (uint32_t)take;
+        at += take;
+        if (frame->used < frame->capacity)
+            continue;
+        net_hand_frame(conn);
+        if (!net_is_open(conn, generation))
+            return len;
+    }
+    return at;
+}
+
+static void net_hold(struct net_conn *conn, const uint8_t *data, size_t len)
+{
+    ASSERT(conn->held == NULL);
+    conn->held = frame_new_charged(len, &conn->net->budget);
+    if (conn->held == NULL) {
+        net_fail(conn, ERR_NO_MEMORY);
+        return;
+    }
+    memcpy(conn->held->bytes, data, len);
+    conn->held->used = (uint32_t)len;
+    net_set_pause(conn, NET_PAUSE_HELD, true);
+}
+
+void net_hand_held(struct net_conn *conn)
+{
+    uint32_t generation = conn->generation;
+    struct frame *held = frame_ref(conn->held); /* the actor may drop the connection */
+    size_t consumed = net_parse(conn, held->bytes + held->at, held->used - held->at);
+    held->at += (uint32_t)consumed;
+    if (net_is_open(conn, generation) && held->at == held->used) {
+        frame_unref(conn->held);
+        conn->held = NULL;
+        net_set_pause(conn, NET_PAUSE_HELD, false);
+    }
+    frame_unref(held);
+}
+
+/* ---- readable ---- */
+
+static void net_discard(struct net_conn *conn)
+{
+    ssize_t n = read(conn->fd, conn->net->read_ahead, NET_READ_AHEAD_BYTES);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+        net_release(conn);
+}
+
+/* Up to len bytes for the frame that was begun, and then into the read-ahead buffer. */
+static ssize_t net_readv(struct net_conn *conn, size_t rest, size_t ahead)
+{
+    struct iovec parts[2];
+    int count = 0;
+    if (rest > 0)
+        parts[count++] = (struct iovec){conn->frame->bytes + conn->frame->used, rest};
+    if (ahead > 0)
+        parts[count++] = (struct iovec){conn->net->read_ahead, ahead};
+    return readv(conn->fd, parts, count);
+}
+
+static void net_read(struct net_conn *conn, size_t ahead)
+{
+    struct io_net *net = conn->net;
+    size_t rest = conn->frame == NULL ? 0 : conn->frame->capacity - conn->frame->used;
+    ssize_t n = net_readv(conn, rest, ahead);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        net_fail(conn, n == 0 ? ERR_CLOSED : err_from_errno(errno));
+        return;
+    }
+    conn->read_ns = net_now(net);
+    uint32_t generation = conn->generation;
+    size_t got = (size_t)n, begun = got < rest ? got : rest;
+    if (begun > 0) {
+        conn->frame->used += (uint32_t)begun;
+        if (begun == rest)
+            net_hand_frame(conn);
+    }
+    if (got > begun && net_is_open(conn, generation)) {
+        size_t left = got - begun;
+        size_t consumed = net_parse(conn, net->read_ahead, left);
+        if (consumed < left && net_is_open(conn, generation))
+            net_hold(conn, net->read_ahead + consumed, left - consumed);
+    }
+    if (net_is_open(conn, generation) && (conn->frame != NULL || conn->head_used > 0))
+        net_start_timer(conn, conn->read_ns + net->stall_ns);
+}
+
+void net_on_readable(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd; /* the connection has it */
+    (void)what;
+    struct net_conn *conn = arg;
+    struct io_net *net = conn->net;
+    if (io_actor_stopping(net->actor))
+        return;
+    if (conn->state == NET_LINGERING) {
+        net_discard(conn);
+        return;
+    }
+    size_t ahead = NET_READ_AHEAD_BYTES;
+    if (conn->last_frame_bytes >= NET_FRAME_LARGE_BYTES)
+        ahead = NET_READ_AHEAD_LARGE_BYTES;
+    if (net_over_budget(net)) {
+        /* A frame that was begun is charged already, and can only be freed when it is whole. */
+        ahead = 0;
+        if (conn->frame == NULL) {
+            net_set_pause(conn, NET_PAUSE_BUDGET, true);
+            list_push_back(&net->parked, &conn->parked_link);
+            return;
+        }
+    }
+    net_read(conn, ahead);
+}
