@@ -28,6 +28,7 @@ struct sim_conn {
     unsigned hosts[2];
     struct sim_end ends[2]; /* 0 dialled 1 */
     struct sim_event dial;
+    struct sim_event give_up; /* what was sent over a cut link is not answered for too long */
     bool established;
 };
 
@@ -104,6 +105,7 @@ static void end_close(struct sim_end *end)
         return;
     packets_drop(end);
     sim_unschedule(conn->world, &conn->dial);
+    sim_unschedule(conn->world, &conn->give_up);
     list_remove(&conn->link);
     free(conn);
 }
@@ -138,11 +140,34 @@ static void end_told_closed(struct sim_end *end, err_t err)
     end_item(end, SIM_ITEM_CLOSED)->net.err = err;
 }
 
+static bool end_cut(const struct sim_end *from)
+{
+    unsigned to = from->conn->hosts[from == &from->conn->ends[0]];
+    return from->conn->world->cut[end_host(from)][to];
+}
+
+/* TCP gives up on retransmission: both sides hear of it. */
+static void give_up_run(struct sim_world *world, struct sim_event *event)
+{
+    (void)world;
+    struct sim_conn *conn = container_of(event, struct sim_conn, give_up);
+    if (!world->cut[conn->hosts[0]][conn->hosts[1]] && !world->cut[conn->hosts[1]][conn->hosts[0]])
+        return;
+    for (int i = 0; i < 2; i++)
+        packets_drop(&conn->ends[i]);
+    for (int i = 0; i < 2; i++)
+        end_told_closed(&conn->ends[i], ERR_UNREACHABLE);
+}
+
 static void packet_arrive(struct sim_packet *packet)
 {
     struct sim_end *from = packet->from, *to = other(from);
     struct sim_world *world = from->conn->world;
-    if (world->cut[end_host(from)][end_host(to)] || (to->paused && packet->frame != NULL)) {
+    bool cut = end_cut(from);
+    if (cut && !heap_holds(&from->conn->give_up.node))
+        sim_schedule(world, &from->conn->give_up,
+                     rng_between(&world->rng, world->net.give_up_ns / 4, world->net.give_up_ns));
+    if (cut || (to->paused && packet->frame != NULL)) {
         packet->arrived = true;
         return;
     }
@@ -173,6 +198,7 @@ static void packet_run(struct sim_world *world, struct sim_event *event)
         return;
     }
     packet_arrive(packet);
+    release(from); /* what arrived before an overtaker at the head did */
 }
 
 static uint64_t draw_delay(struct sim_world *world)
@@ -244,9 +270,16 @@ static err_t net_send(void *self, env_conn handle, struct frame *frame, size_t a
     struct sim_end *end = find(self, handle);
     ASSERT(at + bytes <= frame->used);
     ASSERT(end == NULL || end->conn->established);
-    if (end == NULL) {
+    if (end == NULL || end->actor->host->dying) {
         frame_unref(frame);
         return ERR_CLOSED;
+    }
+    /* A whole frame of one owner's travels as it is; others may still be read or patched. */
+    if (end->out_len == 0 && at == 0 && bytes == frame->used && bytes >= 4 &&
+        (size_t)get_u32(frame->bytes) + 4 == bytes && atomic_load(&frame->refs) == 1 &&
+        frame->budget == NULL) {
+        frame_send(end, frame);
+        return ERR_OK;
     }
     if (end->out_len + bytes > end->out_capacity) {
         end->out_capacity = (end->out_len + bytes) * 2;
@@ -339,6 +372,7 @@ static err_t net_dial(void *self, const char *host, uint16_t port, env_conn *ret
     conn->hosts[0] = actor->host->idx;
     conn->hosts[1] = to->idx;
     conn->dial.run = dial_run;
+    conn->give_up.run = give_up_run;
     for (int i = 0; i < 2; i++) {
         conn->ends[i].conn = conn;
         list_init(&conn->ends[i].packets);
@@ -433,6 +467,7 @@ void sim_net_fini(struct sim_world *world)
             free(conn->ends[i].out);
         }
         sim_unschedule(world, &conn->dial);
+        sim_unschedule(world, &conn->give_up);
         free(conn);
     }
 }

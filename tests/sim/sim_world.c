@@ -19,6 +19,7 @@ void sim_world_init(struct sim_world *world, uint64_t seed)
         .delay_min_ns = 20000,
         .delay_max_ns = 400000,
         .queue_bytes_max = 8 << 20,
+        .give_up_ns = ENV_MS(10000),
     };
 }
 
@@ -235,6 +236,8 @@ static void actor_run_timers(struct sim_actor *actor)
 static void actor_turn(struct sim_world *world, struct sim_event *event)
 {
     struct sim_actor *actor = container_of(event, struct sim_actor, turn);
+    if (world->turn_begins != NULL)
+        world->turn_begins(world, actor);
     actor_run_timers(actor);
     uint64_t budget = rng_between(&world->rng, 1, TURN_ITEMS_MAX);
     for (uint64_t i = 0; i < budget && actor->item_count > 0; i++) {
@@ -246,6 +249,8 @@ static void actor_turn(struct sim_world *world, struct sim_event *event)
         actor->env.upcalls.turn_ended(actor->env.actor);
     actor->busy_until_ns = world->now_ns + rng_between(&world->rng, 200, 5000);
     actor_plan(actor);
+    if (world->turn_ended != NULL)
+        world->turn_ended(world, actor);
 }
 
 /* ---- mail, workers, exit ---- */
@@ -385,7 +390,8 @@ void sim_host_boot(struct sim_host *host, unsigned actor_count)
 {
     ASSERT(!host->up && actor_count <= SIM_ACTORS_MAX);
     host->up = true;
-    host->exiting = false;
+    host->exiting = host->dying = false;
+    host->paused_until_ns = 0;
     host->actor_count = actor_count;
     for (unsigned i = 0; i < actor_count; i++)
         host->actors[i] = actor_new(host, i);
@@ -422,6 +428,7 @@ void sim_host_stop(struct sim_host *host)
     for (unsigned i = 0; i < host->actor_count; i++)
         actor_free(host->actors[i]);
     host->actor_count = 0;
+    host->dying = false;
 }
 
 struct env *sim_host_env(struct sim_host *host, unsigned actor)
@@ -441,6 +448,12 @@ void sim_host_pause(struct sim_host *host, uint64_t for_ns)
 void sim_cut(struct sim_world *world, unsigned a, unsigned b, bool cut)
 {
     world->cut[a][b] = world->cut[b][a] = cut;
+    sim_net_link_changed(world);
+}
+
+void sim_cut_one_way(struct sim_world *world, unsigned from, unsigned to, bool cut)
+{
+    world->cut[from][to] = cut;
     sim_net_link_changed(world);
 }
 

@@ -36,6 +36,7 @@ struct sim_net_options {
     uint64_t delay_min_ns, delay_max_ns;
     uint32_t raft_loss_ppm, raft_duplicate_ppm, raft_reorder_ppm; /* of raft's one-way frames */
     uint32_t reset_ppm;       /* of frames: the connection breaks */
+    uint64_t give_up_ns;      /* a connection over a cut link breaks within this */
     uint64_t queue_bytes_max; /* of one direction: then drained follows */
 };
 
@@ -53,6 +54,10 @@ struct sim_world {
     struct list_node conns;
     uint32_t conn_generation;
     uint64_t frames_sent, frames_lost, frames_duplicated, resets;
+    /* Around each turn of an actor: for checkers, and for who writes the log lines. May be NULL. */
+    void (*turn_begins)(struct sim_world *world, struct sim_actor *actor);
+    void (*turn_ended)(struct sim_world *world, struct sim_actor *actor);
+    void *data;
 };
 
 void sim_world_init(struct sim_world *world, uint64_t seed);
@@ -74,6 +79,7 @@ struct sim_host {
     char name[16]; /* "n0", "n1", ...: what dial takes */
     bool up;
     bool powered;             /* down but powered: its address refuses; else silence */
+    bool dying;               /* its actors are being taken apart: what they send is lost */
     uint64_t paused_until_ns; /* SIGSTOP: no turns */
     int64_t clock_offset_ns, clock_ppm;
     uint64_t turn_min_ns, turn_max_ns; /* how long work waits before an actor looks at it */
@@ -97,13 +103,15 @@ struct sim_host *sim_host_add(struct sim_world *world);
 /* Boots with actor_count actors (their envs are ready; the caller sets upcalls); up. */
 void sim_host_boot(struct sim_host *host, unsigned actor_count);
 /* Takes all actors down at once: items, timers and connections are gone, peers see their
- * connections closed. The caller frees what lived in the actors before (its code is not called
- * again). */
+ * connections closed. The caller frees what lived in the actors before, with host->dying set (its
+ * code is not called again). */
 void sim_host_stop(struct sim_host *host);
 struct env *sim_host_env(struct sim_host *host, unsigned actor);
 void sim_host_pause(struct sim_host *host, uint64_t for_ns);
-/* Both directions. Frames under way wait until the link is whole again. */
+/* Both directions, or one. Frames under way wait until the link is whole again, or the connection
+ * breaks (give_up_ns). */
 void sim_cut(struct sim_world *world, unsigned a, unsigned b, bool cut);
+void sim_cut_one_way(struct sim_world *world, unsigned from, unsigned to, bool cut);
 void sim_heal(struct sim_world *world); /* every link */
 
 /* ---- actors ---- */
