@@ -13,6 +13,7 @@
 #ifndef KARST_CONTROLLER_CONTROLLER_H
 #define KARST_CONTROLLER_CONTROLLER_H
 
+#include "base/arena.h"
 #include "base/rng.h"
 #include "metadata/image.h"
 #include "metadata/record.h"

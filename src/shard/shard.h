@@ -79,6 +79,12 @@ void shard_start(struct shard *shard);
  * syncs and closes its logs, the clean markers are written, and env.exit_node(0) is called. A second call,
  * or drain_timeout passing, stops at once. */
 void shard_drain(struct shard *shard, uint64_t timeout_ns);
+/* The same, asked for by mail from outside of the actors (SIGTERM): malloc'd, the shard frees it. */
+enum { SHARD_MESSAGE_DRAIN = 199 };
+struct shard_drain_message {
+    struct env_message message;
+    uint64_t timeout_ns;
+};
 /* As in a crash. */
 void shard_free(struct shard *shard);
 
