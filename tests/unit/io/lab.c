@@ -1,4 +1,4 @@
-#include "lab.h"
+#include "unit/io/lab.h"
 
 #include <arpa/inet.h>
 #include <ftw.h>
@@ -25,6 +25,8 @@ static void lab_changed(struct lab_actor *actor, unsigned *count, env_conn conn,
 {
     pthread_mutex_lock(&actor->lab->lock);
     (*count)++;
+    if (count == &actor->counts.received)
+        actor->lab->received++;
     if (count == &actor->counts.closed)
         actor->counts.closed_err = err;
     if (count == &actor->counts.accepted || count == &actor->counts.connected)
@@ -169,6 +171,12 @@ void lab_call(struct lab *lab, unsigned actor, void (*run)(struct lab_actor *act
     while (sem_wait(&ran) != 0)
         ;
     sem_destroy(&ran);
+}
+
+void lab_tell(struct lab *lab, unsigned actor, void (*run)(struct lab_actor *actor, void *arg),
+              void *arg)
+{
+    ck_assert_int_eq(io_node_post(lab->node, actor, lab_message(run, arg, NULL)), ERR_OK);
 }
 
 err_t lab_post(struct lab_actor *from, unsigned to, void (*run)(struct lab_actor *actor, void *arg),

@@ -37,6 +37,7 @@ struct lab {
     pthread_cond_t changed;
     struct lab_actor actors[LAB_ACTORS_MAX];
     unsigned actor_count;
+    unsigned received; /* by all actors; under the lock */
 };
 
 /* A configuration with one shard, one listener on a free port of 127.0.0.1, and small bounds. */
@@ -51,6 +52,9 @@ void lab_close(struct lab *lab); /* ends the node with code 0, and checks that i
 
 /* Runs on the thread of the actor; returns when it has run. */
 void lab_call(struct lab *lab, unsigned actor, void (*run)(struct lab_actor *actor, void *arg),
+              void *arg);
+/* The same, but returns at once. */
+void lab_tell(struct lab *lab, unsigned actor, void (*run)(struct lab_actor *actor, void *arg),
               void *arg);
 /* From an actor's thread to another actor: run is called there. Returns what post said. */
 err_t lab_post(struct lab_actor *from, unsigned to, void (*run)(struct lab_actor *actor, void *arg),

@@ -6,8 +6,8 @@
 
 #include "base/bytes.h"
 #include "base/rng.h"
-#include "lab.h"
 #include "lib/check_main.h"
+#include "unit/io/lab.h"
 
 /* Frames as they go over the wire, one after the other. */
 struct stream {
