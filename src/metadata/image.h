@@ -1,4 +1,5 @@
-/* image.h - the cluster's state as a value: what applying the metadata log's records in order gives.
+/* image.h - the cluster's state as a value: what applying the metadata log's records in order
+ * gives.
  *
  * An image never changes: applying records to it makes a new one that shares what did not change
  * (copy-on-write by topic). The quorum's thread makes them and hands each, with the difference to
@@ -6,8 +7,8 @@
  *
  *   image ──edit_begin──▶ edit ──apply record*──▶ edit ──edit_finish──▶ image', difference
  *
- * Ownership: references; image_unref frees with the last one. What getters return lives as long as the image.
- * Thread:    images and differences are read on any thread; an edit belongs to one.
+ * Ownership: references; image_unref frees with the last one. What getters return lives as long as
+ * the image. Thread:    images and differences are read on any thread; an edit belongs to one.
  * Memory:    there is no going on without it: an allocation that fails aborts.
  * Errors:    a record that can't be applied leaves the edit as it was and says why: the controller
  *            never proposes it, and a broker that reads one from the log stops (R3, R27). */
@@ -27,7 +28,12 @@ struct image_listener {
     uint16_t port;
 };
 
-enum broker_state { BROKER_STATE_FENCED, BROKER_STATE_ACTIVE, BROKER_STATE_LEAVING, BROKER_STATE_DRAINING };
+enum broker_state {
+    BROKER_STATE_FENCED,
+    BROKER_STATE_ACTIVE,
+    BROKER_STATE_LEAVING,
+    BROKER_STATE_DRAINING
+};
 
 struct image_broker {
     node_id_t id;
@@ -81,35 +87,41 @@ const struct uuid *image_cluster_id(const struct image *image); /* zero before t
 const struct uuid *image_recovery_id(const struct image *image);
 uint32_t image_feature_level(const struct image *image);
 producer_id_t image_next_producer_id(const struct image *image);
-/* Same in every replica that applied the same records: the sum of hashes of all that the image holds (each
- * topic, partition, config, broker, ...), so that it does not depend on the order in which they came. */
+/* Same in every replica that applied the same records: the sum of hashes of all that the image
+ * holds (each topic, partition, config, broker, ...), so that it does not depend on the order in
+ * which they came. */
 uint64_t image_digest(const struct image *image);
 
 const struct image_broker *image_broker(const struct image *image, node_id_t id); /* NULL: none */
 size_t image_broker_count(const struct image *image);
-const struct image_broker *image_broker_at(const struct image *image, size_t idx); /* by id, rising */
+const struct image_broker *image_broker_at(const struct image *image,
+                                           size_t idx); /* by id, rising */
 /* The address that listener name advertises; NULL when the broker or the listener is unknown. */
-const struct image_listener *image_broker_listener(const struct image_broker *broker, const char *name);
+const struct image_listener *image_broker_listener(const struct image_broker *broker,
+                                                   const char *name);
 size_t image_voter_count(const struct image *image);
 const Karst__Voter *image_voter_at(const struct image *image, size_t idx);
 
-const struct image_topic *image_topic(const struct image *image, const struct uuid *id); /* NULL: none */
+const struct image_topic *image_topic(const struct image *image,
+                                      const struct uuid *id); /* NULL: none */
 const struct image_topic *image_topic_by_name(const struct image *image, const char *name);
 /* A topic whose name is the same when '.' and '_' are taken for one (metrics do); NULL: none. */
 const struct image_topic *image_topic_colliding(const struct image *image, const char *name);
-const struct image_partition *image_partition(const struct image *image, const struct partition_id *id);
+const struct image_partition *image_partition(const struct image *image,
+                                              const struct partition_id *id);
 size_t image_topic_count(const struct image *image);
 size_t image_partition_count(const struct image *image);
 /* A transaction was begun and not ended: a new controller aborts it first (R23). */
 bool image_transaction_open(const struct image *image);
 /* Each topic in order of creation. each must not keep pointers longer than the image. */
-void image_each_topic(const struct image *image, void (*each)(void *context, const struct image_topic *topic),
-                      void *context);
+void image_each_topic(const struct image *image,
+                      void (*each)(void *context, const struct image_topic *topic), void *context);
 /* The topic's value, else the broker default (node_id -1 row), else NULL. */
-const char *image_topic_config(const struct image *image, const struct image_topic *topic, const char *key);
+const char *image_topic_config(const struct image *image, const struct image_topic *topic,
+                               const char *key);
 /* The same as a number; fallback when not set or not a number. */
-int64_t image_topic_config_int(const struct image *image, const struct image_topic *topic, const char *key,
-                               int64_t fallback);
+int64_t image_topic_config_int(const struct image *image, const struct image_topic *topic,
+                               const char *key, int64_t fallback);
 
 /* A partition id's place among replicas, ISR: -1 when not there. */
 int image_partition_replica_index(const struct image_partition *p, node_id_t node);
@@ -130,12 +142,13 @@ struct image_difference {
 
 struct image_edit;
 struct image_edit *image_edit_begin(struct image *base); /* takes a reference */
-/* The same for an edit that lives long and is never finished (the controller's speculation): it keeps no
- * note of what changed. */
+/* The same for an edit that lives long and is never finished (the controller's speculation): it
+ * keeps no note of what changed. */
 struct image_edit *image_edit_begin_speculative(struct image *base);
-/* Applies one record. ERR_INVALID_UPDATE_VERSION: partition epoch is not old + 1; ERR_UNSUPPORTED_VERSION: type
- * or version unknown; ERR_INVALID_REQUEST, ERR_UNKNOWN_TOPIC_ID, ERR_INCONSISTENT_CLUSTER_ID, ... In a
- * transaction (R23) records are kept aside and applied with its end. */
+/* Applies one record. ERR_INVALID_UPDATE_VERSION: partition epoch is not old + 1;
+ * ERR_UNSUPPORTED_VERSION: type or version unknown; ERR_INVALID_REQUEST, ERR_UNKNOWN_TOPIC_ID,
+ * ERR_INCONSISTENT_CLUSTER_ID, ... In a transaction (R23) records are kept aside and applied with
+ * its end. */
 err_t image_edit_apply(struct image_edit *edit, const Karst__MetadataRecord *record);
 /* Decodes a MetadataEntry, record by record, and applies all of it. offset: of the entry. */
 err_t image_edit_apply_entry(struct image_edit *edit, struct bytes entry, int64_t offset);
@@ -147,10 +160,12 @@ void image_edit_abandon(struct image_edit *edit); /* accepts NULL */
 void image_difference_free(struct image_difference *difference);
 /* From nothing to image: what a shard is given at start and after a snapshot. */
 struct image_difference *image_difference_all(struct image *image);
-/* From one image to a later one that did not come by records (a restored snapshot): gone ones included. */
+/* From one image to a later one that did not come by records (a restored snapshot): gone ones
+ * included. */
 struct image_difference *image_difference_between(struct image *before, struct image *after);
 
-/* ---- snapshot: a stream of records that rebuilds the image; each length-prefixed, CRC32C at the end ---- */
+/* ---- snapshot: a stream of records that rebuilds the image; each length-prefixed, CRC32C at the
+ * end ---- */
 
 /* malloc'd into *ret_data. */
 err_t image_encode_snapshot(struct image *image, uint8_t **ret_data, size_t *ret_len);
