@@ -24,9 +24,9 @@ err_t io_loop_init(struct io_loop *loop, struct io_actor *actor, const struct io
     struct event_config *how = event_config_new();
     if (how == NULL)
         return ERR_NO_MEMORY;
-    /* One thread, and no descriptor of ours is ever duplicated: what is deleted and added again in
-     * one turn then costs no system call. */
-    event_config_set_flag(how, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST);
+    /* No locks: one thread. No change list: what is deleted must be out of the kernel's set before
+     * its descriptor is closed, since another thread may get the same number at once. */
+    event_config_set_flag(how, EVENT_BASE_FLAG_NOLOCK);
     loop->base = event_base_new_with_config(how);
     event_config_free(how);
     if (loop->base == NULL)
