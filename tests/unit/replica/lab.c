@@ -1,4 +1,4 @@
-#include "lab.h"
+#include "unit/replica/lab.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "lab.h"
+#include "unit/replica/lab.h"
 
 static struct replica_delta_row lab_row(struct replica_lab *lab)
 {

@@ -1,4 +1,4 @@
-#include "lab.h"
+#include "unit/replica/lab.h"
 
 START_TEST(a_follower_joins_only_at_the_epochs_start) /* R4 */
 {

@@ -1,4 +1,4 @@
-#include "lab.h"
+#include "unit/replica/lab.h"
 
 START_TEST(hw_waits_for_the_slowest_isr_member)
 {

@@ -1,4 +1,4 @@
-#include "lab.h"
+#include "unit/replica/lab.h"
 
 static struct replica_lab *lab_two(void)
 {
