@@ -22,7 +22,7 @@ enum request_type {
     REQUEST_CALL,  /* the controller's or the quorum's: packed, forwarded, answered as it comes */
 };
 
-enum { REQUEST_WHOLE_ARENA_BYTES_MAX = 64 << 20, REQUEST_PARTS_MAX = 20000 };
+enum { REQUEST_ARENA_BYTES_MAX = 64 << 20, REQUEST_PARTS_MAX = 20000 };
 
 struct request;
 
@@ -32,6 +32,8 @@ struct part {
     struct request *request;
     struct partition_id id;
     leader_epoch_t leader_epoch_asked; /* -1: not said. Newer than the shard's: parks (R30) */
+    bool back;     /* the request's shard's: it has come back answered */
+    bool at_owner; /* the owner's shard's: it is here and not yet answered (for SHARD_CANCEL) */
     /* the answer */
     err_t err;
     const char *sentence; /* static; NULL: the table's */
@@ -81,15 +83,23 @@ struct request {
     uint16_t method;      /* the codec's */
     uint32_t correlation; /* the codec's */
     env_conn conn;
-    struct list_node link; /* of its connection's requests */
+    struct list_node link; /* of its connection's requests; of the detached, of the free ones */
+    unsigned home;         /* the shard of its connection */
     struct frame *frame;   /* the bytes that decoded messages and records point into */
     struct arena arena;    /* all else of it, the request itself excepted */
     const ProtobufCMessage *message; /* decoded; what the codec wants to keep */
     int16_t acks;
     bool silent;           /* acks=0: no reply; an error closes the connection */
     uint64_t deadline_ns;
-    uint32_t part_count, parts_away;
+    uint32_t part_count;
+    uint32_t away; /* parts, cancels, calls that are not back: until 0 it is not freed */
     void *parts;
+    /* Fetch: answered when so much is gathered; at most so much is sent. */
+    uint32_t bytes_min, bytes_max;
+    uint64_t bytes_gathered;
+    bool hurried;  /* fetch: enough is there, waiting parts were asked back */
+    bool answered; /* the reply is out, or nobody waits for it */
+    bool orphan;   /* its shard was freed: who brings the last part back frees it */
     /* REQUEST_LOCAL, REQUEST_CALL: the answer. */
     ProtobufCMessage *reply; /* in the arena */
     struct frame *reply_frame; /* REQUEST_CALL: a whole frame, correlation to be patched */

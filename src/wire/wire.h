@@ -25,6 +25,7 @@
 
 enum {
     WIRE_VERSION = 1,
+    WIRE_HELLO_MAGIC = 0x4B525354, /* "KRST" */
     WIRE_HEADER_BYTES = 16,
     WIRE_FRAME_BYTES_MIN = WIRE_HEADER_BYTES,
     WIRE_MESSAGE_BYTES_MAX = 16 << 20,  /* of the protobuf part */
@@ -60,6 +61,12 @@ static inline struct bytes wire_attachment(const struct frame *frame,
 {
     return (struct bytes){frame->bytes + WIRE_HEADER_BYTES + header->message_bytes,
                           header->length - WIRE_HEADER_BYTES - header->message_bytes};
+}
+
+/* Of a whole frame that is only the caller's. */
+static inline void wire_set_correlation(struct frame *frame, uint32_t correlation)
+{
+    put_u32(frame->bytes + 8, correlation);
 }
 
 /* A new frame: header, message, and room for attachment_bytes more, which count in its length; used
