@@ -29,7 +29,7 @@ enum {
 };
 #define PEER_LISTENER "RPC" /* the listener that brokers use between them */
 
-/* ---- messages between the shards of a node ---- */
+/* ---- messages between the shards of a node (199: shard.h) ---- */
 
 enum shard_message_type {
     SHARD_PART = 100,   /* struct part: to the owner of its partition */
@@ -349,8 +349,5 @@ void lifecycle_stopped(struct shard *shard);
 void lifecycle_stop_here(struct shard *shard); /* SHARD_STOP, on every shard */
 void lifecycle_finish_here(struct shard *shard);
 void lifecycle_fini(struct shard *shard);
-
-/* Frees what was posted and never taken: any message between shards, or of the quorum's. */
-void shard_message_drop(struct env_message *message);
 
 #endif

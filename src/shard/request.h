@@ -1,15 +1,16 @@
-/* request.h - the broker's services as typed requests and replies: what the codecs of the listeners fill
- * in and read, and what shards pass to each other.
+/* request.h - the broker's services as typed requests and replies: what the codecs of the listeners
+ * fill in and read, and what shards pass to each other.
  *
- * A request belongs to the shard of its connection. Its parts go to the shards that own the partitions
- * (by mail when it is another's: the part is the message) and come back answered; when all are back, the
- * codec writes the reply. While a part is away only its owner touches it. */
+ * A request belongs to the shard of its connection. Its parts go to the shards that own the
+ * partitions (by mail when it is another's: the part is the message) and come back answered; when
+ * all are back, the codec writes the reply. While a part is away only its owner touches it. */
 #ifndef KARST_SHARD_REQUEST_H
 #define KARST_SHARD_REQUEST_H
 
 #include "base/arena.h"
 #include "env/message.h"
 #include "record/batch.h"
+#include "replica/replica.h"
 
 #include <protobuf-c/protobuf-c.h>
 
@@ -32,7 +33,7 @@ struct part {
     struct request *request;
     struct partition_id id;
     leader_epoch_t leader_epoch_asked; /* -1: not said. Newer than the shard's: parks (R30) */
-    bool back;     /* the request's shard's: it has come back answered */
+    bool back;                         /* the request's shard's: it has come back answered */
     bool at_owner; /* the owner's shard's: it is here and not yet answered (for SHARD_CANCEL) */
     /* the answer */
     err_t err;
@@ -42,6 +43,8 @@ struct part {
     offset_t log_start, high_watermark;
     /* the owner's while it waits there */
     struct list_node waiting;
+    struct heap_node due; /* by deadline_ns */
+    uint8_t owner_state;  /* partition_internal.h */
     uint64_t deadline_ns;
 };
 
@@ -51,7 +54,7 @@ struct produce_part {
     uint32_t bytes;
     int16_t acks;
     offset_t base_offset; /* answer: of the first batch; -1 */
-    offset_t end_offset;  /* the owner's: acknowledged when the high watermark reaches it */
+    struct replica_waiter waiter; /* the owner's: acknowledged when its end is reached */
 };
 
 struct fetch_part {
@@ -89,7 +92,7 @@ struct request {
     struct arena arena;    /* all else of it, the request itself excepted */
     const ProtobufCMessage *message; /* decoded; what the codec wants to keep */
     int16_t acks;
-    bool silent;           /* acks=0: no reply; an error closes the connection */
+    bool silent; /* acks=0: no reply; an error closes the connection */
     uint64_t deadline_ns;
     uint32_t part_count;
     uint32_t away; /* parts, cancels, calls that are not back: until 0 it is not freed */
@@ -101,20 +104,25 @@ struct request {
     bool answered; /* the reply is out, or nobody waits for it */
     bool orphan;   /* its shard was freed: who brings the last part back frees it */
     /* REQUEST_LOCAL, REQUEST_CALL: the answer. */
-    ProtobufCMessage *reply; /* in the arena */
+    ProtobufCMessage *reply;   /* in the arena */
     struct frame *reply_frame; /* REQUEST_CALL: a whole frame, correlation to be patched */
-    err_t err;               /* the request as a whole failed */
-    const char *sentence;    /* NULL: the table's */
+    err_t err;                 /* the request as a whole failed */
+    const char *sentence;      /* NULL: the table's */
 };
 
 static inline size_t part_bytes(enum request_type type)
 {
     switch (type) {
-    case REQUEST_PRODUCE: return sizeof(struct produce_part);
-    case REQUEST_FETCH: return sizeof(struct fetch_part);
-    case REQUEST_LIST_OFFSETS: return sizeof(struct list_offsets_part);
-    case REQUEST_EPOCH_END_OFFSET: return sizeof(struct epoch_end_part);
-    default: return 0;
+    case REQUEST_PRODUCE:
+        return sizeof(struct produce_part);
+    case REQUEST_FETCH:
+        return sizeof(struct fetch_part);
+    case REQUEST_LIST_OFFSETS:
+        return sizeof(struct list_offsets_part);
+    case REQUEST_EPOCH_END_OFFSET:
+        return sizeof(struct epoch_end_part);
+    default:
+        return 0;
     }
 }
 static inline struct part *request_part(const struct request *request, uint32_t idx)

@@ -209,12 +209,18 @@ static void shard_mail(void *actor, void *mail)
         free(any);
         lifecycle_finish_here(shard);
         return;
+    case SHARD_MESSAGE_DRAIN: {
+        uint64_t timeout_ns = ((struct shard_drain_message *)any)->timeout_ns;
+        free(any);
+        shard_drain(shard, timeout_ns);
+        return;
+    }
     default:
         shard_mail_from_quorum(shard, message);
     }
 }
 
-void shard_message_drop(struct env_message *message)
+void shard_message_free(struct env_message *message)
 {
     void *any = message;
     switch (message->type) {
@@ -448,11 +454,11 @@ void shard_free(struct shard *shard)
     struct list_node *node;
     while ((node = list_pop_front(&shard->ids_wanted)) != NULL) {
         struct env_message *message = list_entry(node, struct env_message, link);
-        shard_message_drop(message);
+        shard_message_free(message);
     }
     for (unsigned i = 0; i <= shard->config->shard_count; i++)
         while ((node = list_pop_front(&shard->outboxes[i].waiting)) != NULL)
-            shard_message_drop(list_entry(node, struct env_message, link));
+            shard_message_free(list_entry(node, struct env_message, link));
     while ((node = list_pop_front(&shard->sessions)) != NULL) {
         struct session *session = list_entry(node, struct session, link);
         env->net.drop(env->net.self, session->conn);
