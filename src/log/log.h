@@ -2,7 +2,7 @@
  * commit. Also the metadata log of the quorum (with other options), so that both recover alike.
  *
  *   DIR/00000000000000000000.log .index     a segment: batches back to back in a preallocated file,
- *                                           zeros after the last one
+ *                                           zeros after the last one; offsets and times, never trusted
  *   DIR/leader-epoch-checkpoint             (epoch, start offset) rows
  *   DIR/partition.metadata                  topic id, written and synced before the first append (R21)
  *   DIR/checkpoint                          recovery point, high watermark hint, log start
@@ -33,6 +33,7 @@ struct log_options {
                                       (R16, R24), so that a full disk can't stop an append */
     uint64_t free_bytes_min;       /* appends that would grow the file below so much free space
                                       answer ERR_NOT_ENOUGH_SPACE (log.dir.min.free.bytes) */
+    bool compacted;                /* offsets may have gaps (R13); else a gap is an error */
 };
 
 struct log_upcalls {
@@ -46,7 +47,7 @@ struct log_recovery {
     bool created;            /* the folder was not there, and was made */
     bool clean;              /* the tail was not read: the clean marker held */
     bool torn;               /* a bad batch at or above the recovery point: cut there */
-    offset_t cut_from;       /* the end by names and sizes before the cut; -1 unless torn */
+    offset_t cut_from;       /* where the first bad batch stood: the end now; -1 unless torn */
     uint64_t bytes_read;
     offset_t high_watermark; /* the checkpoint's hint, at most the end; 0 when none */
 };
@@ -55,7 +56,7 @@ struct log_recovery {
  * the checkpoint says is true (R17). topic: written to partition.metadata when created, else compared:
  * ERR_INCONSISTENT_TOPIC_ID. visit is called for every batch that recovery reads, in order, and may be
  * NULL; with visit_all it is called for every batch of the log (producer state, entries of raft).
- * ERR_CORRUPT: a bad batch below the recovery point (R15): nothing was changed on disk.
+ * ERR_CORRUPT: a bad batch below the recovery point, or a file missing (R15): no batch was changed.
  * On success flushed_end = end: recovery syncs, drops the cache, and reads back (R14). */
 typedef err_t (*log_visit)(void *context, const struct batch_info *info, const uint8_t *batch);
 
@@ -67,29 +68,39 @@ struct log_open_args {
     const struct log_options *options;
     struct log_upcalls upcalls;
     bool clean;
-    bool must_exist; /* ERR_NOT_FOUND instead of creating (R1) */
+    bool must_exist;   /* ERR_NOT_FOUND instead of creating (R1) */
+    bool settle_later; /* a new log's files are not synced yet: by log_settle or the first append,
+                          so that many logs are created fast */
     log_visit visit;
     void *visit_context;
     bool visit_all;
 };
 err_t log_open(const struct log_open_args *args, struct log **ret_log, struct log_recovery *ret_recovery);
 
-/* Writes the checkpoint after a blocking sync (sync), or closes as in a crash. NULL is accepted. */
-void log_close(struct log *log, bool sync);
+/* Writes the checkpoint after a blocking sync (sync), or closes as in a crash. NULL is accepted. The
+ * log is gone in any case; an error says that not all of it is durable: no clean marker then (R17). */
+err_t log_close(struct log *log, bool sync);
+/* Makes a new log's folder durable (blocking), when it is not yet: before manifest_add names it. */
+err_t log_settle(struct log *log);
 
 offset_t log_start(const struct log *log);
 offset_t log_end(const struct log *log);         /* the written end: what fetchers may see (R19) */
 offset_t log_flushed_end(const struct log *log); /* durable: survives a power cut */
 uint64_t log_generation(const struct log *log);  /* raised at each truncation or reset (R6) */
 uint64_t log_bytes(const struct log *log);       /* of batches, all segments */
+err_t log_failure(const struct log *log);        /* what appends answer now; ERR_OK: it is good */
 
 /* Batches back to back, checked, offsets already patched: first base = log_end (or above it for the
- * follower of a compacted log), each next = last + 1, epochs not falling. One gathered write. New
- * epochs enter the cache. On failure nothing is visible, the log is failed (R19). */
+ * follower of a compacted log), each next = last + 1, epochs not falling. Each part holds whole
+ * batches. One gathered write; allocates only at a roll. New epochs enter the cache.
+ * ERR_INVALID: they do not fit; ERR_FULL: too many segments wait for their sync, which was asked for;
+ * ERR_NO_MEMORY: nothing changed, and the log is good. Other failures: nothing is visible, the log is
+ * failed (R19). */
 err_t log_append(struct log *log, const struct iovec *parts, int count);
 
-/* Asks for a flush round; the upcall flushed follows. Calls while one is in flight are joined into the
- * next. Does nothing when flushed_end = end. */
+/* Asks for a flush round; the upcall flushed follows, when flushed_end rose by it. Calls while one is
+ * in flight are joined into the next. Does nothing when flushed_end = end. A round that began before a
+ * truncation or reset says nothing (R6). Rolls ask for one by themselves. */
 void log_flush(struct log *log);
 
 /* Where and how much: whole batches from the one that holds offset, at least one (even if larger than
@@ -108,16 +119,22 @@ err_t log_find_time(struct log *log, int64_t timestamp, offset_t limit, offset_t
                     int64_t *ret_timestamp);
 
 /* Cuts to offset (rounded down to a batch's base, which is returned by log_end), raises the generation,
- * zeros what is past the cut and syncs it before returning (R13). Epochs at or above are forgotten. */
+ * zeros what is past the cut and syncs it before returning (R13): then flushed_end = end. Epochs that
+ * begin at or above are forgotten. At the end of a good log that is all, and the generation stays.
+ * ERR_OFFSET_OUT_OF_RANGE: not from start to end. */
 err_t log_truncate(struct log *log, offset_t offset);
 /* Deletes all and starts empty at offset, as one checkpointed step. */
 err_t log_reset(struct log *log, offset_t offset);
 /* Deletes whole segments below offset (the metadata log after a snapshot), oldest first; the active
- * one stays. log_start becomes the base of the first left, or offset when exact. */
+ * one stays. log_start becomes the base of the first one left. ERR_INVALID: above flushed_end. */
 err_t log_drop_prefix(struct log *log, offset_t offset);
 
 /* Walks batches from offset to the end, reading from the page cache. visit's error stops and returns. */
 err_t log_walk(struct log *log, offset_t offset, log_visit visit, void *context);
+/* The same over one segment file of any directory, which is not changed: for karst log dump.
+ * *ret_bytes: how far its batches are good. ERR_CORRUPT: a bad one is there. */
+err_t log_scan_file(struct env_disk *disk, const char *name, log_visit visit, void *context,
+                    uint64_t *ret_bytes);
 
 /* Hint to write with the next checkpoint (R15). Checkpoints are written at rolls, by log_close, and
  * when log_checkpoint is called (every few seconds by the owner). Recovery point = flushed_end. */
