@@ -1,4 +1,4 @@
-#include "log_lab.h"
+#include "unit/log/log_lab.h"
 
 #include <stdio.h>
 #include <stdlib.h>
