@@ -127,6 +127,10 @@ void follower_appended(struct replica *r, const struct replica_event *ev,
                        struct replica_effects *fx)
 {
     const struct replica_appended *in = &ev->appended;
+    if (in->err == ERR_FULL || in->err == ERR_NO_MEMORY || in->err == ERR_INVALID) {
+        fetch_later(r, ev->now_ns); /* the log is good; the data, or this moment, were not */
+        return;
+    }
     if (in->err == ERR_NOT_ENOUGH_SPACE) {
         fetch_later(r, ev->now_ns);
         effect_add(fx, REPLICA_DO_TRUNCATE)->offset = r->end; /* R19: mends the log */

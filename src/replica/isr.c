@@ -68,7 +68,7 @@ static void propose(struct replica *r, uint32_t isr, uint64_t now_ns, struct rep
     r->proposal.outstanding = true;
     r->proposal.isr = isr;
     r->proposal.added |= isr & ~r->isr;
-    r->proposal.retry_ns = now_ns + r->config.retry_ns;
+    r->proposal.retry_ns = now_ns + r->config.proposal_retry_ns;
     fx->proposal = (struct replica_proposal){
         .leader_epoch = r->leader_epoch,
         .partition_epoch = r->partition_epoch,
@@ -132,7 +132,7 @@ static void outcome_unknown(struct replica *r, uint64_t now_ns)
 {
     r->proposal.state = PROPOSAL_UNKNOWN;
     r->proposal.uncertain = true;
-    r->proposal.retry_ns = now_ns + r->config.retry_ns;
+    r->proposal.retry_ns = now_ns + r->config.proposal_retry_ns;
 }
 
 void isr_altered(struct replica *r, const struct replica_event *ev, struct replica_effects *fx)
@@ -152,7 +152,7 @@ void isr_altered(struct replica *r, const struct replica_event *ev, struct repli
         r->proposal.state = PROPOSAL_ACCEPTED; /* maybe by an attempt of ours: the image tells */
         return;
     }
-    r->proposal.retry_ns = ev->now_ns + r->config.retry_ns;
+    r->proposal.retry_ns = ev->now_ns + r->config.proposal_retry_ns;
     if (r->proposal.uncertain) {
         /* An attempt may still be on its way, and be accepted later. What ends that is a change of
          * the partition epoch, so that we ask for the ISR as it is. */

@@ -158,18 +158,21 @@ void leader_produce(struct replica *r, const struct replica_event *ev, struct re
 }
 
 /* R19: nothing of it is visible. A full disk is mended by cutting what was begun, and the next
- * append may succeed; anything else ended the log. */
+ * append may succeed; a passing lack changed nothing; anything else ended the log. */
 static void append_failed(struct replica *r, struct replica_waiter *waiter, err_t err,
                           struct replica_effects *fx)
 {
+    bool passing = err == ERR_FULL || err == ERR_NO_MEMORY;
     waiter->base = -1;
-    waiter_answer(r, waiter, err, fx);
-    if (err != ERR_NOT_ENOUGH_SPACE) {
-        replica_stop(r, ERR_KAFKA_STORAGE_ERROR, fx);
-        effect_add(fx, REPLICA_DO_REPORT)->why = "an append failed";
+    waiter_answer(r, waiter, passing ? ERR_THROTTLING_QUOTA_EXCEEDED : err, fx);
+    if (passing)
+        return;
+    if (err == ERR_NOT_ENOUGH_SPACE) {
+        effect_add(fx, REPLICA_DO_TRUNCATE)->offset = r->end;
         return;
     }
-    effect_add(fx, REPLICA_DO_TRUNCATE)->offset = r->end;
+    replica_stop(r, ERR_KAFKA_STORAGE_ERROR, fx);
+    effect_add(fx, REPLICA_DO_REPORT)->why = "an append failed";
 }
 
 void leader_appended(struct replica *r, const struct replica_event *ev, struct replica_effects *fx)

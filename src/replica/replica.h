@@ -47,10 +47,11 @@ struct replica_history {
 struct replica_config {
     node_id_t node;
     struct replica_history history;
-    uint64_t lag_max_ns;    /* replica.lag.time.max.ms */
-    uint64_t retry_ns;      /* of a refused fetch or proposal */
-    uint32_t waiters_max;   /* over it produce answers THROTTLING_QUOTA_EXCEEDED */
-    uint32_t producers_max; /* over it the one that was silent longest is forgotten */
+    uint64_t lag_max_ns;        /* replica.lag.time.max.ms */
+    uint64_t retry_ns;          /* of a refused fetch */
+    uint64_t proposal_retry_ns; /* of a refused proposal, or one of unknown outcome */
+    uint32_t waiters_max;       /* over it produce answers THROTTLING_QUOTA_EXCEEDED */
+    uint32_t producers_max;     /* over it the one that was silent longest is forgotten */
 };
 
 /* ---- waiters: produce parts between their append and their answer ---- */
@@ -104,7 +105,8 @@ struct replica_produce {
 };
 
 struct replica_appended {
-    err_t err;                        /* ERR_NOT_ENOUGH_SPACE: mended by a cut; else for good */
+    err_t
+        err; /* NOT_ENOUGH_SPACE: mended by a cut; FULL, NO_MEMORY: a passing lack; else for good */
     offset_t end;                     /* of the log; on failure as before */
     const struct batch_info *batches; /* those of PRODUCE with their offsets; NULL at a follower, */
     uint32_t count;                   /* who notes each by replica_note_batch */

@@ -40,6 +40,9 @@ struct partition_host {
     /* This broker's lease (R10): valid until then. Read again at reply time. */
     bool (*lease_valid)(void *self, uint64_t now_ns);
     broker_epoch_t (*broker_epoch)(void *self); /* -1 before registration */
+    /* That replica stopped: its disk failed (R19), its log is corrupt (R15), or it would have to cut
+     * below its high watermark (R9). A log line was written. May be NULL. */
+    void (*replica_failed)(void *self, const struct partition_id *id, uint32_t disk, err_t err);
 };
 
 /* One row of a follower's ReplicaFetchRequest, decoded by the receiving shard, for the owner. */
@@ -66,7 +69,7 @@ struct replica_data {
     offset_t high_watermark, log_start, fetch_offset;
     leader_epoch_t diverging_epoch;
     offset_t diverging_end;
-    uint8_t *records; /* in frame; may be patched? never: a follower keeps the leader's bytes */
+    const uint8_t *records; /* in the frame, borrowed; never patched: a follower keeps the leader's */
     uint32_t bytes;
     node_id_t from;
 };
@@ -86,8 +89,9 @@ struct partition_options {
 
 struct partition_table *partition_table_new(const struct partition_host *host,
                                             const struct partition_options *options);
-/* sync: flush and checkpoint every log first (a clean stop). */
-void partition_table_free(struct partition_table *table, bool sync);
+/* sync: flush and checkpoint every log first (a clean stop). All parts come back. An error says that not
+ * all is durable: no clean marker then (R17). */
+err_t partition_table_free(struct partition_table *table, bool sync);
 
 /* Replicas found on disk at start (this shard's share): opened when the image assigns them here, else
  * strays. clean: of the directory. */
@@ -98,6 +102,9 @@ struct partition_found {
 };
 void partition_table_found(struct partition_table *table, const struct partition_found *found, size_t count,
                            const bool *disk_clean);
+
+/* Replicas that a manifest names and no folder holds (R1): never made anew while they are members. */
+void partition_table_lost(struct partition_table *table, const struct partition_id *lost, size_t count);
 
 /* The shard has pinned image; acts on what changed for its own partitions: opens, creates, leads,
  * follows, closes, deletes. In one step for each partition (R6). */

@@ -192,6 +192,7 @@ static struct replica_lab *lab_new(const struct lab_setup *setup, node_id_t lead
         .history = {lab->log, lab_last_epoch, lab_epoch_end},
         .lag_max_ns = UINT64_C(10000000000),
         .retry_ns = UINT64_C(100000000),
+        .proposal_retry_ns = UINT64_C(100000000),
         .waiters_max = setup->waiters_max != 0 ? setup->waiters_max : 100,
         .producers_max = 4,
     };
