@@ -35,6 +35,9 @@ enum {
     NET_READ_AHEAD_BYTES = 64 * 1024,      /* many small frames in one read */
     NET_READ_AHEAD_LARGE_BYTES = 4 * 1024, /* after a large frame: what is read ahead is copied */
     NET_FRAME_LARGE_BYTES = 128 * 1024,
+    NET_FRAME_FIRST_BYTES =
+        4 * 1024,           /* a frame has room for these, and for NET_FRAME_GROWTH times */
+    NET_FRAME_GROWTH = 4,   /* of what has arrived */
     NET_WRITE_PARTS = 64,   /* of one sendmsg */
     NET_HANDED_MAX = 256,   /* accepted, not yet taken by their shard */
     NET_ADDRESSES_MAX = 4,  /* of a name, tried in order */
@@ -86,7 +89,8 @@ struct net_conn {
     struct env_timer timer;                              /* dial, stall, linger */
     struct list_node dirty_link, news_link, parked_link; /* in no list: pointing to themselves */
 
-    struct frame *frame; /* begun, not whole; NULL: between frames */
+    struct frame *frame;  /* begun, not whole; NULL: between frames */
+    uint32_t frame_bytes; /* of it when it is whole; its capacity may be less as yet */
     uint8_t head[NET_FRAME_LENGTH_BYTES];
     uint32_t head_used; /* bytes of the next frame's length word */
     uint32_t last_frame_bytes;

@@ -61,6 +61,32 @@ static void net_hand_frame(struct net_conn *conn)
         frame_unref(frame);
 }
 
+/* The capacity of a frame of which so much has come. */
+static size_t net_frame_room(const struct net_conn *conn, size_t arrived)
+{
+    size_t room = arrived * NET_FRAME_GROWTH;
+    if (conn->frame_bytes / 2 <= conn->last_frame_bytes)
+        return conn->frame_bytes; /* it sends such frames: no copy for them */
+    room = room < NET_FRAME_FIRST_BYTES ? NET_FRAME_FIRST_BYTES : room;
+    return room < conn->frame_bytes ? room : conn->frame_bytes;
+}
+
+/* The begun frame has room for more bytes afterwards. */
+static err_t net_grow_frame(struct net_conn *conn)
+{
+    struct frame *frame = conn->frame;
+    if (frame->used < frame->capacity)
+        return ERR_OK;
+    struct frame *larger = frame_new_charged(net_frame_room(conn, frame->used), &conn->net->budget);
+    if (larger == NULL)
+        return ERR_NO_MEMORY;
+    memcpy(larger->bytes, frame->bytes, frame->used);
+    larger->used = frame->used;
+    frame_unref(frame);
+    conn->frame = larger;
+    return ERR_OK;
+}
+
 /* Takes the next frame's length word, or what there is of it. With ERR_OK and *at < len, there is a
  * frame. */
 static err_t net_begin_frame(struct net_conn *conn, const uint8_t *data, size_t len, size_t *at)
@@ -72,7 +98,8 @@ static err_t net_begin_frame(struct net_conn *conn, const uint8_t *data, size_t 
     uint32_t length = get_u32(conn->head);
     if (length < NET_FRAME_LENGTH_MIN || length > conn->net->frame_bytes_max)
         return ERR_INVALID_REQUEST;
-    conn->frame = frame_new_charged((size_t)length + NET_FRAME_LENGTH_BYTES, &conn->net->budget);
+    conn->frame_bytes = length + NET_FRAME_LENGTH_BYTES;
+    conn->frame = frame_new_charged(net_frame_room(conn, len - *at), &conn->net->budget);
     if (conn->frame == NULL)
         return ERR_NO_MEMORY;
     memcpy(conn->frame->bytes, conn->head, NET_FRAME_LENGTH_BYTES);
@@ -88,22 +115,21 @@ static size_t net_parse(struct net_conn *conn, const uint8_t *data, size_t len)
     uint32_t generation = conn->generation;
     size_t at = 0;
     while (at < len && (conn->paused & ~(unsigned)NET_PAUSE_HELD) == 0) {
-        if (conn->frame == NULL) {
-            err_t err = net_begin_frame(conn, data, len, &at);
-            if (err != ERR_OK) {
-                net_fail(conn, err);
-                return len;
-            }
-            if (conn->frame == NULL)
-                return len;
+        err_t err =
+            conn->frame == NULL ? net_begin_frame(conn, data, len, &at) : net_grow_frame(conn);
+        if (err != ERR_OK) {
+            net_fail(conn, err);
+            return len;
         }
+        if (conn->frame == NULL)
+            return len;
         struct frame *frame = conn->frame;
         size_t rest = frame->capacity - frame->used;
         size_t take = len - at < rest ? len - at : rest;
         memcpy(frame->bytes + frame->used, data + at, take);
         frame->used += (uint32_t)take;
         at += take;
-        if (frame->used < frame->capacity)
+        if (frame->used < conn->frame_bytes)
             continue;
         net_hand_frame(conn);
         if (!net_is_open(conn, generation))
@@ -163,6 +189,10 @@ static ssize_t net_readv(struct net_conn *conn, size_t rest, size_t ahead)
 static void net_read(struct net_conn *conn, size_t ahead)
 {
     struct io_net *net = conn->net;
+    if (conn->frame != NULL && net_grow_frame(conn) != ERR_OK) {
+        net_fail(conn, ERR_NO_MEMORY);
+        return;
+    }
     size_t rest = conn->frame == NULL ? 0 : conn->frame->capacity - conn->frame->used;
     ssize_t n = net_readv(conn, rest, ahead);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -176,7 +206,7 @@ static void net_read(struct net_conn *conn, size_t ahead)
     size_t got = (size_t)n, begun = got < rest ? got : rest;
     if (begun > 0) {
         conn->frame->used += (uint32_t)begun;
-        if (begun == rest)
+        if (conn->frame->used == conn->frame_bytes)
             net_hand_frame(conn);
     }
     if (got > begun && net_is_open(conn, generation)) {

@@ -293,6 +293,33 @@ START_TEST(a_frame_larger_than_the_budget_is_still_read)
 }
 END_TEST
 
+START_TEST(announced_bytes_that_do_not_come_stop_nobody)
+{
+    struct rng rng;
+    rng_seed(&rng, check_main_seed());
+    struct io_config config = lab_config();
+    config.budget_bytes = 1024 * 1024;
+    struct lab lab;
+    lab_open(&lab, &config);
+    int greedy[30];
+    uint8_t begin[100] = {0};
+    put_u32(begin, config.frame_bytes_max);
+    for (size_t i = 0; i < ARRAY_LEN(greedy); i++) {
+        greedy[i] = lab_dial(&lab);
+        lab_write(greedy[i], begin, sizeof(begin));
+    }
+    int fd = lab_dial(&lab);
+    struct stream stream = stream_new(&rng, 20, 100000);
+    lab_write(fd, stream.bytes, stream.len);
+    expect_echo(fd, &stream);
+    free(stream.bytes);
+    for (size_t i = 0; i < ARRAY_LEN(greedy); i++)
+        close(greedy[i]);
+    close(fd);
+    lab_close(&lab);
+}
+END_TEST
+
 /* ---- output ---- */
 
 enum { FLOOD_FRAMES = 64, FLOOD_FRAME_BYTES = 256 * 1024 };
@@ -521,6 +548,7 @@ CHECK_MAIN("io/net", frames_that_come_byte_by_byte_arrive_whole,
            a_paused_connection_hands_over_nothing_not_even_what_was_read,
            over_the_budget_sockets_wait_and_nothing_is_lost,
            a_frame_larger_than_the_budget_is_still_read,
+           announced_bytes_that_do_not_come_stop_nobody,
            over_the_output_bound_reads_pause_and_go_on_when_half_is_sent,
            a_peer_that_does_not_read_is_closed, a_peer_that_does_not_end_its_frame_is_closed,
            finish_sends_all_though_the_peer_sent_more_than_is_read,
