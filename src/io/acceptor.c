@@ -35,12 +35,13 @@ struct io_acceptor {
     size_t listener_count;
 };
 
-/* The shard with the fewest connections has counted one more; NULL when all are full. */
-static struct io_net *acceptor_choose(struct io_acceptor *acceptor)
+/* The shard with the fewest connections has counted one more; false when all are full. */
+static bool acceptor_choose(struct io_acceptor *acceptor, struct io_net **ret_net)
 {
-    struct io_net *best = NULL;
-    unsigned best_count = UINT32_MAX;
-    for (unsigned i = 0; i < acceptor->net_count; i++) {
+    ASSERT(acceptor->net_count > 0);
+    struct io_net *best = acceptor->nets[acceptor->next];
+    unsigned best_count = atomic_load_explicit(&best->conn_count, memory_order_relaxed);
+    for (unsigned i = 1; i < acceptor->net_count; i++) {
         struct io_net *net = acceptor->nets[(acceptor->next + i) % acceptor->net_count];
         unsigned count = atomic_load_explicit(&net->conn_count, memory_order_relaxed);
         if (count < best_count) {
@@ -49,7 +50,8 @@ static struct io_net *acceptor_choose(struct io_acceptor *acceptor)
         }
     }
     acceptor->next = (acceptor->next + 1) % acceptor->net_count;
-    return io_net_count(best, acceptor->accepted_max) ? best : NULL;
+    *ret_net = best;
+    return io_net_count(best, acceptor->accepted_max);
 }
 
 static void acceptor_pause(struct io_acceptor *acceptor)
@@ -77,8 +79,8 @@ static void acceptor_resume(struct env_timer *timer, uint64_t now_ns)
 static bool acceptor_accept(struct acceptor_listener *listener)
 {
     struct io_acceptor *acceptor = listener->acceptor;
-    struct io_net *net = acceptor_choose(acceptor);
-    if (net == NULL) {
+    struct io_net *net;
+    if (!acceptor_choose(acceptor, &net)) {
         acceptor_pause(acceptor); /* bound: connections_max; the rest waits in the backlog */
         return false;
     }
@@ -142,12 +144,14 @@ static int acceptor_bind(struct acceptor_listener *listener, const struct addrin
 
 static uint16_t acceptor_bound_port(int fd)
 {
-    struct sockaddr_storage address = {0};
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } address = {.v6 = {0}};
     socklen_t size = sizeof(address);
-    (void)getsockname(fd, (struct sockaddr *)&address, &size); /* it is bound: it has one */
-    if (address.ss_family == AF_INET6)
-        return ntohs(((struct sockaddr_in6 *)&address)->sin6_port);
-    return ntohs(((struct sockaddr_in *)&address)->sin_port);
+    (void)getsockname(fd, &address.any, &size); /* it is bound: it has one */
+    return ntohs(address.any.sa_family == AF_INET6 ? address.v6.sin6_port : address.v4.sin_port);
 }
 
 static err_t acceptor_listen(struct acceptor_listener *listener, const struct io_listener *wanted,

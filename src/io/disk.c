@@ -175,7 +175,7 @@ static err_t disk_list(void *self, const char *name,
                        void (*each)(void *context, const char *entry, bool is_directory),
                        void *context)
 {
-    int fd;
+    int fd = -1;
     err_t err = disk_open_directory(self, name, &fd);
     if (err != ERR_OK)
         return err;
@@ -406,7 +406,7 @@ static err_t disk_sync_names(void *self, const char *name)
     struct io_disk *disk = self;
     if (io_directory_offline(disk->directory))
         return ERR_KAFKA_STORAGE_ERROR;
-    int fd;
+    int fd = -1;
     err_t err = disk_open_directory(disk, name, &fd);
     if (err != ERR_OK)
         return err;

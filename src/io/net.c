@@ -402,7 +402,7 @@ void io_net_free(struct io_net *net)
 {
     if (net == NULL)
         return;
-    for (uint32_t slot = 0; slot < net->conns_used; slot++) {
+    for (uint32_t slot = 0; net->conns != NULL && slot < net->conns_used; slot++) {
         if (net->conns[slot].state != NET_FREE)
             net_release(&net->conns[slot]);
     }

@@ -35,15 +35,14 @@ enum {
     NET_READ_AHEAD_BYTES = 64 * 1024,      /* many small frames in one read */
     NET_READ_AHEAD_LARGE_BYTES = 4 * 1024, /* after a large frame: what is read ahead is copied */
     NET_FRAME_LARGE_BYTES = 128 * 1024,
-    NET_FRAME_FIRST_BYTES =
-        4 * 1024,           /* a frame has room for these, and for NET_FRAME_GROWTH times */
-    NET_FRAME_GROWTH = 4,   /* of what has arrived */
-    NET_WRITE_PARTS = 64,   /* of one sendmsg */
-    NET_HANDED_MAX = 256,   /* accepted, not yet taken by their shard */
-    NET_ADDRESSES_MAX = 4,  /* of a name, tried in order */
-    NET_HOST_SIZE = 256,    /* a DNS name and its NUL */
-    NET_LINGER_MS = 1000,   /* for the peer's last bytes, after a finish */
-    NET_BUDGET_LOOK_MS = 2, /* while over budget: other threads free frames, too */
+    NET_FRAME_FIRST_BYTES = 4 * 1024, /* a frame has room for these, or for so many times */
+    NET_FRAME_GROWTH = 4,             /* of what has arrived */
+    NET_WRITE_PARTS = 64,             /* of one sendmsg */
+    NET_HANDED_MAX = 256,             /* accepted, not yet taken by their shard */
+    NET_ADDRESSES_MAX = 4,            /* of a name, tried in order */
+    NET_HOST_SIZE = 256,              /* a DNS name and its NUL */
+    NET_LINGER_MS = 1000,             /* for the peer's last bytes, after a finish */
+    NET_BUDGET_LOOK_MS = 2,           /* while over budget: other threads free frames, too */
 };
 
 enum net_state {

@@ -106,9 +106,9 @@ void net_dial_detach(struct net_conn *conn)
 
 void net_dials_free(struct io_net *net)
 {
-    struct list_node *node;
-    while ((node = list_pop_front(&net->dials)) != NULL)
+    list_for_each_safe (node, after, &net->dials)
         free(list_entry(node, struct net_dial, link));
+    list_init(&net->dials);
 }
 
 /* A socket that happens to get the very port it dials connects to itself: nobody listens there. */
