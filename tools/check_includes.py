@@ -29,7 +29,7 @@ FLOORS = {
     "rpc": (11, "base proto record wire shard"),
     "kafka": (11, "base record shard"),
     "io": (12, "base env"),
-    "io_uv": (12, "base env"),
+    "io_uv": (12, "base env io"),
     "client": (13, "base proto env record wire io"),
     "web": (13, "base env record metadata shard"),
     "broker": (14, "base proto env record wire log metadata controller replica group txn auth "
@@ -97,9 +97,10 @@ class Checker:
                 return folder, {folder}
             return folder, set(FLOORS[folder][1].split()) | {folder}
         if parts[:2] == ["tests", "unit"] and parts[2] in FLOORS:
-            # A unit test uses its folder, that folder's private headers too, what it may use, and
-            # the simulated world.
-            return parts[2], set(FLOORS[parts[2]][1].split()) | {parts[2], "base", "lib", "sim"}
+            # A unit test uses its folder, that folder's private headers too, what it may use, the
+            # labs of unit tests ("unit/FOLDER/lab.h"), and the simulated world.
+            own = {parts[2], "base", "lib", "sim", "unit"}
+            return parts[2], set(FLOORS[parts[2]][1].split()) | own
         return None, set(FLOORS) | {"lib", "sim", "fuzz", "bench", "cli"}
 
     def check_system(self, path, number, name):
