@@ -1,0 +1,60 @@
+/* check.h - what must always be true, checked after each turn of a node's actor and at each
+ * acknowledgement and read of a client.
+ *
+ * The truth about a partition is the row of batches below the highest high watermark that any
+ * leader has had: read from that leader's log when the watermark moves, never changed after.
+ * Whatever was acknowledged, read, or stands below a replica's own high watermark must be in it, at
+ * its offset, with its CRC; sequences of one producer follow each other in it without gap or
+ * repetition.
+ *
+ * The truth about the quorum is who led each term, the term of each committed index, and the digest
+ * of the image there. */
+#ifndef KARST_TESTS_SIM_CHECK_H
+#define KARST_TESTS_SIM_CHECK_H
+
+#include "metadata/image.h"
+#include "sim/sim_run.h"
+
+/* ---- data ---- */
+
+struct check_data *check_data_new(struct sim_run *run);
+void check_data_free(struct check_data *data);
+/* Partitions that are checked: all of this topic's. */
+void check_data_topic(struct check_data *data, const char *name, bool idempotent);
+/* The newest committed image has moved. */
+void check_data_image(struct check_data *data, const struct image *image);
+void check_data_shard(struct check_data *data, struct sim_node *node, unsigned shard);
+/* The node's process is about to end; its disk keeps what was flushed. */
+void check_data_node_stops(struct check_data *data, struct sim_node *node);
+
+struct check_ack {
+    struct partition_id id;
+    offset_t base_offset; /* -1: not said */
+    uint32_t crc;
+    int32_t count;
+    producer_id_t producer_id;
+    int32_t base_sequence;
+};
+void check_data_acked(struct check_data *data, const struct check_ack *ack);
+/* bytes: batches that a fetch at offset gave. *ret_next: the offset after them. */
+void check_data_read(struct check_data *data, const struct partition_id *id, offset_t offset,
+                     offset_t high_watermark, struct bytes batches, offset_t *ret_next);
+/* End of what is known to be committed; 0 for an unknown one. */
+offset_t check_data_end(const struct check_data *data, const struct partition_id *id);
+/* After all has healed: every replica has the same, to its end. Says what is missing yet. */
+bool check_data_converged(struct check_data *data, char *ret_why, size_t size);
+/* Every replica's log, batch by batch. */
+void check_data_final(struct check_data *data);
+
+/* ---- quorum ---- */
+
+struct check_quorum *check_quorum_new(struct sim_run *run);
+void check_quorum_free(struct check_quorum *check);
+void check_quorum_turn(struct check_quorum *check, struct sim_node *node);
+void check_quorum_node_stops(struct check_quorum *check, struct sim_node *node);
+void check_quorum_shard(struct check_quorum *check, struct sim_node *node, unsigned shard);
+/* The newest image that was committed; NULL: none yet. */
+struct image *check_quorum_image(const struct check_quorum *check);
+bool check_quorum_converged(const struct check_quorum *check, char *ret_why, size_t size);
+
+#endif

@@ -1,0 +1,20 @@
+/* scenario.h - what happens to a cluster: its size, its load, and a row of faults drawn from the
+ * seed. To add one: a function for its faults, a row in scenario.c's table. */
+#ifndef KARST_TESTS_SIM_SCENARIO_H
+#define KARST_TESTS_SIM_SCENARIO_H
+
+#include "sim/sim_run.h"
+
+struct scenario {
+    const char *name, *what;
+    unsigned nodes, voters; /* observers are the rest */
+    /* Before anything starts: draws the network, the disks. May be NULL. */
+    void (*setup)(struct sim_run *run);
+    /* The next fault; returns ns until the one after. NULL: nothing ever goes wrong. */
+    uint64_t (*fault)(struct sim_run *run);
+};
+
+const struct scenario *scenario_find(const char *name); /* NULL: none */
+const struct scenario *scenario_at(size_t idx);         /* NULL: past the end */
+
+#endif

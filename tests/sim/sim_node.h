@@ -1,0 +1,57 @@
+/* sim_node.h - one broker on a simulated host: three shards and the quorum, booted as karstd does
+ * it, crashed, restarted.
+ *
+ *   DOWN ──sim_node_start──▶ UP ──sim_node_stop, or the node ends itself──▶ DOWN */
+#ifndef KARST_TESTS_SIM_NODE_H
+#define KARST_TESTS_SIM_NODE_H
+
+#include "log/log_dir.h"
+#include "quorum/quorum.h"
+#include "shard/shard.h"
+#include "sim/sim_run.h"
+
+enum { NODE_PORT = 9091 };
+
+struct sim_node {
+    struct sim_run *run;
+    struct sim_host *host;
+    struct sim_disk *disk;
+    node_id_t id;
+    bool voter;
+    unsigned life;          /* counts starts */
+    bool expects_exit;      /* what was done to it may make it end itself */
+    uint64_t restart_at_ns; /* when it is down; 0: nobody restarts it before all is healed */
+    struct sim_event restart;
+    struct uuid directory;
+    /* while up */
+    struct quorum *quorum;
+    struct shard *shards[RUN_SHARDS];
+    struct shard_config shard_config;
+    struct quorum_config quorum_config;
+    struct log_options metadata_log;
+    struct quorum_address bootstrap[RUN_NODES_MAX];
+    struct log_dir_state directory_state;
+    struct partition_found *found;
+    struct partition_id *lost;
+    bool disk_clean;
+};
+
+enum node_stop { NODE_KILL, NODE_POWER_CUT };
+
+/* Hosts must be added in the order of node ids, before any client: node i + 1 is host i. */
+struct sim_node *sim_node_new(struct sim_run *run, unsigned idx, bool voter);
+void sim_node_free(struct sim_node *node); /* accepts NULL; as if killed */
+/* Of a new directory, as karstd format does it. */
+void sim_node_format(struct sim_node *node);
+void sim_node_start(struct sim_node *node);
+/* Down; started again after restart_ns, or by sim_node_start when that is 0. */
+void sim_node_stop(struct sim_node *node, enum node_stop how, uint64_t restart_ns);
+/* Controlled shutdown, and a new start after a while. */
+void sim_node_drain(struct sim_node *node);
+static inline bool sim_node_up(const struct sim_node *node)
+{
+    return node->quorum != NULL;
+}
+struct sim_node *sim_run_node(const struct sim_run *run, node_id_t id); /* NULL: none */
+
+#endif
