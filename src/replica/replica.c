@@ -221,7 +221,7 @@ static void step_leader(struct replica *r, const struct replica_event *ev,
             f->gone = true; /* what it said still counts */
         break;
     case REPLICA_TICK:
-        leader_tick(r, ev, fx);
+        replica_leader_tick(r, ev, fx);
         break;
     default:
         break; /* of a role that is past */
