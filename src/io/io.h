@@ -77,7 +77,8 @@ err_t io_node_post(struct io_node *node, unsigned actor, void *message);
  * when the node is to end. signals NULL: none. */
 int io_node_wait(struct io_node *node, const sigset_t *signals);
 /* What exit_node of an actor does; from any thread. The first code counts. All loops end after the
- * upcall at hand; with code 0 they first give the kernel what it takes of their output. */
+ * upcall at hand; with code 0 they first give the kernel what it takes of their output. why: for a
+ * log line; NULL: none. */
 void io_node_end(struct io_node *node, int code, const char *why);
 /* Waits until all threads have ended, the loops first; returns the exit code. */
 int io_node_join(struct io_node *node);

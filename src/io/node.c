@@ -129,7 +129,8 @@ err_t io_node_new(const struct io_config *config, struct io_node **ret_node, cha
     snprintf(why, why_size, "%s", err_sentence(ERR_INVALID));
     if (!node_config_valid(config))
         return ERR_INVALID;
-    node_raise_descriptors();
+    if (config->directory_count > 0)
+        node_raise_descriptors();
     struct io_node *node = calloc(1, sizeof(*node));
     if (node == NULL)
         return ERR_NO_MEMORY;
@@ -241,9 +242,9 @@ void io_node_end(struct io_node *node, int code, const char *why)
     int none = IO_NODE_RUNS;
     if (!atomic_compare_exchange_strong(&node->exit_code, &none, code))
         return;
-    if (code == 0)
+    if (why != NULL && code == 0)
         log_info("the node ends: %s", why);
-    else
+    else if (why != NULL)
         log_error("the node ends: %s code=%d", why, code);
     for (unsigned i = 0; i < node->actors_made; i++)
         io_actor_stop(&node->actors[i]);
