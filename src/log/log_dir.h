@@ -1,12 +1,12 @@
 /* log_dir.h - a log directory as a whole: identity, what it must hold, and how it was left.
  *
- *   meta.properties           cluster.id, node.id, directory.id, version; written by karstd format
- *   manifest-<writer>         append-only, checksummed (topic id, partition, added or removed): every
- *                             replica that ever acknowledged from here (R1). One file for each writer
- *                             (shard); at start all are read as one and folded into manifest-0, so
- *                             that nothing depends on the shard count (R17).
- *   .kafka_cleanshutdown      names the incarnation that stopped cleanly (R17)
- *   TOPIC-PARTITION/          logs
+ *   meta.properties       cluster.id, node.id, directory.id, version, check; by karstd format
+ *   manifest-<writer>     append-only, checksummed (topic id, partition, added or removed): every
+ *                         replica that ever acknowledged from here (R1). One file for each writer
+ *                         (shard); at start all are read as one and folded into manifest-0, so that
+ *                         nothing depends on the shard count (R17).
+ *   .kafka_cleanshutdown  names the incarnation that stopped cleanly (R17)
+ *   TOPIC-PARTITION/      logs
  *
  * Thread: log_dir_open runs before the shards; the manifest writer belongs to one shard. */
 #ifndef KARST_LOG_LOG_DIR_H
@@ -28,29 +28,32 @@ err_t log_dir_read_meta(struct env_disk *disk, struct log_dir_meta *ret_meta);
 struct log_dir_replica {
     struct partition_id id;
     bool in_manifest;
-    char folder[TOPIC_NAME_MAX + 16]; /* "" when the manifest names it but no folder holds it: LOST */
+    char folder[TOPIC_NAME_MAX + 16]; /* "": the manifest names it, but no folder holds it: LOST */
 };
 
 struct log_dir_state {
     struct log_dir_meta meta;
-    struct uuid clean_incarnation; /* zero: the last stop was not clean */
+    struct uuid clean_incarnation;    /* zero: the last stop was not clean */
     struct log_dir_replica *replicas; /* malloc'd; folders and manifest joined by id */
     size_t replica_count;
 };
 
-/* Reads meta, manifests (a torn last row is dropped; a bad one before it is ERR_CORRUPT), folders; folds
- * the manifests; removes the clean marker and syncs the directory (R17). */
+/* Reads meta, manifests (a torn last row is dropped; a bad one before it is ERR_CORRUPT), folders;
+ * folds the manifests; removes the clean marker and syncs the directory (R17). A folder whose
+ * partition.metadata can't be read holds no replica; the metadata log is one of the others. */
 err_t log_dir_open(struct env_disk *disk, struct log_dir_state *ret_state);
-void log_dir_state_fini(struct log_dir_state *state);
+void log_dir_state_fini(struct log_dir_state *state); /* accepts zeroed */
 
-/* After every log is synced and closed. */
+/* After every log is synced and closed without an error. */
 err_t log_dir_mark_clean(struct env_disk *disk, const struct uuid *incarnation);
 
 struct manifest; /* the writer of one shard */
 err_t manifest_open(struct env_disk *disk, unsigned writer, struct manifest **ret_manifest);
-/* Appends and syncs (blocking; a replica is created once). Returns at once when it is there already. */
+/* Appends and syncs (blocking; a replica is created once). Returns at once when it is there.
+ * The log is settled before (log_settle). After a failed sync it fails for good. */
 err_t manifest_add(struct manifest *manifest, const struct partition_id *id);
+/* Before the folder is deleted. Returns at once when it is not there. */
 err_t manifest_remove(struct manifest *manifest, const struct partition_id *id);
-void manifest_close(struct manifest *manifest);
+void manifest_close(struct manifest *manifest); /* accepts NULL */
 
 #endif

@@ -537,7 +537,8 @@ err_t log_close(struct log *log, bool sync)
     if (log == NULL)
         return ERR_OK;
     err_t err = sync ? log_close_clean(log) : ERR_OK;
-    log->env->timer_stop(log->env->self, &log->failed_later);
+    if (log->round.failing)
+        log->env->timer_stop(log->env->self, &log->failed_later);
     log->upcalls.flushed = NULL;
     if (log->round.in_flight == 0) {
         log_free(log);
