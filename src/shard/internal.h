@@ -46,7 +46,7 @@ enum shard_message_type {
     SHARD_ID_ASKED,      /* struct shard_id: a producer id wanted, to shard 0 */
     SHARD_ID_GIVEN,      /* the same, answered */
     SHARD_STOP,          /* struct env_message: close the partitions; from shard 0 */
-    SHARD_STOPPED,       /* the same, when it was done, to shard 0 */
+    SHARD_STOPPED,       /* struct shard_stopped: it was done; to shard 0 */
     SHARD_FINISH,        /* struct env_message: close the connections; from shard 0 */
 };
 
@@ -102,6 +102,11 @@ struct shard_id {
     struct request *request; /* the asking shard's */
     err_t err;
     producer_id_t id;
+};
+
+struct shard_stopped {
+    struct env_message message;
+    err_t err; /* not ERR_OK: not all of its logs are durable */
 };
 
 /* ---- connections ---- */
@@ -182,6 +187,7 @@ struct lifecycle {
     bool again;       /* something changed while it was in flight */
     int64_t *applied; /* by shard (R30); -1: nothing yet */
     unsigned stopped;
+    bool unclean; /* some log could not be made durable */
 };
 
 struct shard {
@@ -345,7 +351,7 @@ void stream_fini(struct shard *shard);
 void lifecycle_start(struct shard *shard);
 void lifecycle_applied(struct shard *shard, unsigned from, int64_t offset);
 void lifecycle_leader_changed(struct shard *shard);
-void lifecycle_stopped(struct shard *shard);
+void lifecycle_stopped(struct shard *shard, err_t err);
 void lifecycle_stop_here(struct shard *shard); /* SHARD_STOP, on every shard */
 void lifecycle_finish_here(struct shard *shard);
 void lifecycle_fini(struct shard *shard);

@@ -362,34 +362,48 @@ void lifecycle_stop_here(struct shard *shard)
 {
     shard->stopping = true;
     struct partition_table *table = shard->table;
+    err_t err = ERR_OK;
     if (table != NULL)
-        partition_table_free(table, true); /* what waits comes back answered */
+        err = partition_table_free(table, true); /* what waits comes back answered */
     shard->table = NULL;
     if (shard->idx == 0) {
-        lifecycle_stopped(shard);
+        lifecycle_stopped(shard, err);
         return;
     }
-    struct env_message *message = malloc(sizeof(*message));
-    if (message == NULL)
+    struct shard_stopped *stopped = malloc(sizeof(*stopped));
+    if (stopped == NULL) {
         lifecycle_exit(shard, 1, "no memory to stop in order");
-    else
-        shard_post(shard, 0, message, SHARD_STOPPED);
+        return;
+    }
+    stopped->err = err;
+    shard_post(shard, 0, &stopped->message, SHARD_STOPPED);
 }
 
-void lifecycle_stopped(struct shard *shard)
+/* R17: the markers last, when all that they speak of is synced; none where something is not. */
+static void lifecycle_mark_clean(struct shard *shard)
 {
-    struct lifecycle *life = &shard->lifecycle;
     struct env *env = shard->env;
-    if (++life->stopped < shard->config->shard_count)
+    if (shard->lifecycle.unclean) {
+        log_warn("not every log could be made durable: the next start recovers them");
         return;
-    life->state = LIFECYCLE_STOPPED;
-    /* R17: the markers last, when all that they speak of is synced. */
+    }
     for (size_t i = 0; i < env->disk_count; i++) {
         err_t err = log_dir_mark_clean(&env->disks[i], &shard->config->incarnation);
         if (err != ERR_OK)
             log_warn("log directory %zu could not be marked clean: %s; the next start recovers it",
                      i, err_sentence(err));
     }
+}
+
+void lifecycle_stopped(struct shard *shard, err_t err)
+{
+    struct lifecycle *life = &shard->lifecycle;
+    struct env *env = shard->env;
+    life->unclean = life->unclean || err != ERR_OK;
+    if (++life->stopped < shard->config->shard_count)
+        return;
+    life->state = LIFECYCLE_STOPPED;
+    lifecycle_mark_clean(shard);
     lifecycle_post_all(shard, SHARD_FINISH);
     lifecycle_finish_here(shard);
     env->timer_start(env->self, &life->stop_timer, env_now(env) + LIFECYCLE_LAST_WORDS_NS);

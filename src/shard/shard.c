@@ -201,10 +201,12 @@ static void shard_mail(void *actor, void *mail)
         free(any);
         lifecycle_stop_here(shard);
         return;
-    case SHARD_STOPPED:
+    case SHARD_STOPPED: {
+        err_t err = ((struct shard_stopped *)any)->err;
         free(any);
-        lifecycle_stopped(shard);
+        lifecycle_stopped(shard, err);
         return;
+    }
     case SHARD_FINISH:
         free(any);
         lifecycle_finish_here(shard);
@@ -320,25 +322,28 @@ static void shard_tick(struct env_timer *timer, uint64_t now_ns)
 
 /* ---- life ---- */
 
-/* This shard's share of the replicas that lie on the disks. */
+/* This shard's share of the replicas that lie on the disks, and of those that should (R1). */
 static err_t shard_give_found(struct shard *shard)
 {
     const struct shard_config *config = shard->config;
-    size_t count = 0;
-    struct partition_found *mine = NULL;
-    for (size_t i = 0; i < config->found_count; i++)
-        count += partition_shard(&config->found[i].id, config->shard_count) == shard->idx;
-    if (count > 0) {
-        mine = malloc(count * sizeof(*mine));
-        if (mine == NULL)
-            return ERR_NO_MEMORY;
+    struct partition_found *found = calloc(config->found_count + 1, sizeof(*found));
+    struct partition_id *lost = calloc(config->lost_count + 1, sizeof(*lost));
+    if (found == NULL || lost == NULL) {
+        free(found);
+        free(lost);
+        return ERR_NO_MEMORY;
     }
-    size_t at = 0;
+    size_t found_count = 0, lost_count = 0;
     for (size_t i = 0; i < config->found_count; i++)
         if (partition_shard(&config->found[i].id, config->shard_count) == shard->idx)
-            mine[at++] = config->found[i];
-    partition_table_found(shard->table, mine, count, config->disk_clean);
-    free(mine);
+            found[found_count++] = config->found[i];
+    for (size_t i = 0; i < config->lost_count; i++)
+        if (partition_shard(&config->lost[i], config->shard_count) == shard->idx)
+            lost[lost_count++] = config->lost[i];
+    partition_table_found(shard->table, found, found_count, config->disk_clean);
+    partition_table_lost(shard->table, lost, lost_count);
+    free(found);
+    free(lost);
     return ERR_OK;
 }
 
@@ -407,7 +412,7 @@ err_t shard_new(struct env *env, unsigned idx, const struct shard_config *config
     return ERR_OK;
 fail:
     if (shard->table != NULL)
-        partition_table_free(shard->table, false);
+        (void)partition_table_free(shard->table, false); /* nothing was written */
     free(shard->outboxes);
     free(shard->lifecycle.applied);
     free(shard);
@@ -443,7 +448,7 @@ void shard_free(struct shard *shard)
     env->actor = NULL;
     /* Parts that wait here come back now, and finish nothing any more. */
     if (shard->table != NULL)
-        partition_table_free(shard->table, false);
+        (void)partition_table_free(shard->table, false); /* as in a crash */
     shard->table = NULL;
     calls_fini(shard);
     admin_fini(shard);
