@@ -193,6 +193,8 @@ static void listing_entry(void *context, const char *entry, bool is_directory)
     }
     const char *dash = strrchr(entry, '-');
     struct log_dir_replica *replica;
+    if (strcmp(entry, METADATA_LOG_FOLDER) == 0)
+        return; /* the quorum's: no partition, and never a stray */
     if (dash == NULL || !number_parse(dash + 1, TOPIC_PARTITIONS_MAX, &number) ||
         strlen(entry) >= sizeof(replica->folder))
         return;

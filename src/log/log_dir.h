@@ -15,6 +15,8 @@
 #include "env/env.h"
 #include "record/types.h"
 
+#define METADATA_LOG_FOLDER "__cluster_metadata-0" /* not among the replicas */
+
 struct log_dir_meta {
     struct uuid cluster_id, directory_id;
     node_id_t node_id; /* -1: not formatted with one */
