@@ -281,7 +281,12 @@ static void part_walk(struct check_data *data, struct truth *part, const struct 
                       unsigned shard, offset_t from, offset_t until, bool adds)
 {
     struct log *log = partition_log(shard_partitions(node->shards[shard]), &part->id);
-    if (log == NULL || from >= until)
+    if (from >= until)
+        return;
+    if (log == NULL)
+        sim_fail(data->run, "a replica with a high watermark has a log", "%s-%d on node %d",
+                 part->topic, part->id.index, node->id);
+    if (log == NULL)
         return;
     struct walk walk = {
         .data = data, .part = part, .node = node, .next = from, .until = until, .adds = adds};
@@ -338,8 +343,9 @@ static void replica_look(struct check_data *data, struct truth *part, struct sim
 {
     struct partition_view view;
     struct held *replica = &part->replicas[node->id - 1];
-    if (!partition_look(shard_partitions(node->shards[shard]), &part->id, &view))
-        return;
+    const struct partition_table *table = shard_partitions(node->shards[shard]);
+    if (table == NULL || !partition_look(table, &part->id, &view))
+        return; /* not opened yet, or closed by a shutdown: what was flushed stays */
     if (!replica->seen || replica->life != node->life)
         replica_first_look(data, part, replica, node, &view);
     if (view.end < replica->verified)
