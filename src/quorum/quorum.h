@@ -1,11 +1,12 @@
-/* quorum.h - the metadata quorum of one broker: canonical/raft over our own raft_io (voters), or the
- * observer's pull; the metadata log and its snapshots; the image; the active controller.
+/* quorum.h - the metadata quorum of one broker: canonical/raft over our own raft_io (voters), or
+ * the observer's pull; the metadata log and its snapshots; the image; the active controller.
  *
- * An actor of its own, number `shards` of its node. It has no sockets: frames to and from peers pass
- * through shard 0 by mail. A voter's life:
+ * An actor of its own, number `shards` of its node. It has no sockets: frames to and from peers
+ * pass through shard 0 by mail. A voter's life:
  *
- *   quorum_new [load: term, vote, snapshot, log → image] ──quorum_start──▶ raft follower ⇄ candidate ⇄ leader
- *   leader ──own-term barrier applied──▶ controller active ──any loss of leadership──▶ inactive
+ *   quorum_new [load: term, vote, snapshot, log → image] ──quorum_start──▶ raft follower ⇄
+ * candidate ⇄ leader leader ──own-term barrier applied──▶ controller active ──any loss of
+ * leadership──▶ inactive
  *
  * Every message below begins with struct env_message; who receives it owns it (free) and the
  * references in it.
@@ -43,12 +44,13 @@ enum quorum_message_type {
     QUORUM_PEER_SEND,   /* struct quorum_peer_send, to shard 0 */
 };
 
-/* A request for the controller, or MetadataFetch, DescribeQuorum, as it came or as it was packed. */
+/* A request for the controller, or MetadataFetch, DescribeQuorum, as it came or as it was packed.
+ */
 struct quorum_call {
     struct env_message message;
-    uint64_t token;          /* the caller's, for the answer */
-    struct frame *frame;     /* a whole frame: header, message */
-    node_id_t peer;          /* who the connection's hello said it is; -1: a client */
+    uint64_t token;      /* the caller's, for the answer */
+    struct frame *frame; /* a whole frame: header, message */
+    node_id_t peer;      /* who the connection's hello said it is; -1: a client */
     broker_epoch_t peer_epoch;
 };
 struct quorum_answer {
@@ -64,8 +66,8 @@ struct quorum_oneway {
     node_id_t peer;
 };
 
-/* Shard 0 sends frame to node, dialling its address when there is no connection. token 0: one-way, best
- * effort. Else: a request; its reply, or the error, comes back as quorum_peer_answer. */
+/* Shard 0 sends frame to node, dialling its address when there is no connection. token 0: one-way,
+ * best effort. Else: a request; its reply, or the error, comes back as quorum_peer_answer. */
 struct quorum_peer_send {
     struct env_message message;
     uint64_t token;
@@ -75,9 +77,9 @@ struct quorum_peer_send {
 struct quorum_peer_answer {
     struct env_message message;
     uint64_t token;
-    err_t err;           /* ERR_OK: frame is a whole reply or error frame */
+    err_t err; /* ERR_OK: frame is a whole reply or error frame */
     struct frame *frame;
-    node_id_t peer;      /* who answered */
+    node_id_t peer; /* who answered */
 };
 
 /* Proof of death (R10) for that incarnation, found by shard 0's probe. */
@@ -93,7 +95,7 @@ struct metadata_update {
     struct image *image;
     struct image_difference *difference;
 };
-void metadata_update_unref(struct metadata_update *update);
+void metadata_update_unref(struct metadata_update *update); /* accepts NULL */
 struct quorum_update {
     struct env_message message;
     struct metadata_update *update; /* one reference */
@@ -115,26 +117,28 @@ struct quorum_config {
     node_id_t node;
     unsigned shards;
     struct uuid cluster_id;
-    struct quorum_address self;      /* as advertised to brokers */
+    struct quorum_address self; /* as advertised to brokers */
     /* Where an observer first looks for the quorum. */
     const struct quorum_address *bootstrap;
     size_t bootstrap_count;
     uint32_t election_timeout_ms;    /* controller.quorum.election.timeout.ms */
     uint32_t heartbeat_ms;           /* raft's; a fifth of the election timeout */
-    uint64_t snapshot_bytes;         /* of log since the last snapshot: metadata.log.max.record.bytes.between.snapshots */
+    uint64_t snapshot_bytes;         /* of log since the last snapshot:
+                                        metadata.log.max.record.bytes.between.snapshots */
     uint64_t trailing_bytes;         /* of log kept behind a snapshot */
+    uint32_t message_bytes;          /* of entries in one raft message (R22); 0: 1 MiB */
     struct log_options *log_options; /* NULL: defaults (written zeros, 8 MiB segments) */
     struct controller_config controller;
 };
 
 struct quorum;
 
-/* Makes the first state of a voter in env's metadata directory: entry 1, the voters' configuration, the
- * same on each of them. Synced. ERR_EXISTS when there is a metadata log already. */
+/* Makes the first state of a voter in env's metadata directory: entry 1, the voters' configuration,
+ * the same on each of them. Synced. ERR_EXISTS when there is a metadata log already. */
 err_t quorum_format(struct env *env, const struct quorum_address *voters, size_t voter_count);
 
-/* Loads what is on disk; a directory without a formatted log makes an observer. Posts nothing yet. env
- * and config outlive it. Sets env->upcalls and env->actor. */
+/* Loads what is on disk; a directory without a formatted log makes an observer. Posts nothing yet.
+ * env and config outlive it. Sets env->upcalls and env->actor. */
 err_t quorum_new(struct env *env, const struct quorum_config *config, struct quorum **ret_quorum);
 /* From the loop, or before it runs: elections, pulls, updates to shards begin. */
 void quorum_start(struct quorum *quorum);

@@ -1,0 +1,177 @@
+/* The guard: rules that libraft 0.15 breaks (docs/architecture.md, quorum). Each names the bug;
+ * clamp, hold, own-term entry, stale result and commit clamp are bugs of libraft's core, each with
+ * a canary. The rules padding, order, fail-stop and no re-entry are kept in raft_io.c and quorum.c.
+ */
+#include "base/canary.h"
+#include "quorum/raft_io.h"
+
+/* ---- in ---- */
+
+/* Rule "hold": 0.15 commits entries of an older term by counting replicas (replication.c:1652; Raft
+ * §5.4.2, figure 8): such an entry may still be replaced by a later leader. While the last entry
+ * that we stored is not of this term, nobody's success is counted. */
+static bool must_hold(const struct quorum_io *io, const struct raft_message *message)
+{
+    struct raft *raft = io->raft;
+    const struct raft_append_entries_result *result = &message->append_entries_result;
+    return raft_state(raft) == RAFT_LEADER && result->rejected == 0 &&
+           result->term == raft->current_term &&
+           store_term(&io->store, raft->last_stored) != raft->current_term &&
+           !CANARY("quorum_no_hold");
+}
+
+/* Rule "commit clamp" (R22): a follower with a longer log, of another history, would commit up to
+ * leader_commit what nobody compared: what lies behind prev_log_index + n_entries. */
+static void clamp_commit(struct raft_append_entries *args)
+{
+    raft_index compared = args->prev_log_index + args->n_entries;
+    if (args->leader_commit > compared && !CANARY("quorum_no_commit_clamp"))
+        args->leader_commit = compared;
+}
+
+void guard_receive(struct quorum_io *io, struct raft_message *message)
+{
+    struct guard_context context = {0};
+    switch (message->type) {
+    case RAFT_IO_APPEND_ENTRIES:
+        clamp_commit(&message->append_entries);
+        context = (struct guard_context){
+            .set = true,
+            .match = message->append_entries.prev_log_index + message->append_entries.n_entries,
+            .term = message->append_entries.term,
+            .from = message->server_id,
+        };
+        break;
+    case RAFT_IO_INSTALL_SNAPSHOT:
+        context = (struct guard_context){
+            .set = true,
+            .match = message->install_snapshot.last_index,
+            .term = message->install_snapshot.term,
+            .from = message->server_id,
+        };
+        break;
+    case RAFT_IO_APPEND_ENTRIES_RESULT:
+        if (must_hold(io, message)) {
+            io->held++;
+            return;
+        }
+        break;
+    default:
+        break;
+    }
+    io->context = context;
+    io->recv(&io->raft_io, message);
+    io->context = (struct guard_context){0};
+    raft_id leader = 0;
+    const char *address = NULL;
+    raft_leader(io->raft, &leader, &address);
+    if (context.set && raft_state(io->raft) == RAFT_FOLLOWER && leader == context.from &&
+        context.term == io->raft->current_term)
+        io->heard_ns = env_now(io->env);
+}
+
+/* ---- out ---- */
+
+/* Rule "stale result": a result that is sent after the term or the leader changed speaks of another
+ * request; 0.15 sends it all the same, to an address that may be NULL by then. */
+static bool is_stale(const struct quorum_io *io, const struct raft_message *message)
+{
+    const struct raft_append_entries_result *result = &message->append_entries_result;
+    if (!io->context.set || result->rejected != 0)
+        return false;
+    return (result->term != io->context.term || message->server_id != io->context.from) &&
+           !CANARY("quorum_no_stale");
+}
+
+/* Rule "clamp": a follower acknowledges last_stored instead of what the request spoke of
+ * (recv_append_entries.c:128, also in 0.18.1). What lies behind may be of another history: the
+ * leader would count it, and lose acknowledged writes with 2 of 5 nodes down. */
+static void clamp_result(struct quorum_io *io, struct raft_append_entries_result *result)
+{
+    if (!io->context.set || result->rejected != 0 || result->last_log_index <= io->context.match ||
+        CANARY("quorum_no_clamp"))
+        return;
+    result->last_log_index = io->context.match;
+    io->clamped++;
+}
+
+/* Rule R22: AppendEntries are unbounded in 0.15. What does not fit is cut off, and the follower is
+ * probed again, so that raft goes on behind what did. */
+static int cut_entries(const struct quorum_io *io, struct raft_append_entries *args)
+{
+    unsigned fit = messages_entries_fit(args->entries, args->n_entries, io->message_bytes);
+    if (fit == args->n_entries)
+        return 0;
+    args->n_entries = fit;
+    return RAFT_TOOBIG;
+}
+
+/* Never fails at once: libraft frees a received message a second time when the answer to it can't
+ * be sent (recv_append_entries.c, recv.c). What can't be sent is told so later. */
+int guard_send(struct raft_io *raft_io, struct raft_io_send *request,
+               const struct raft_message *message, raft_io_send_cb cb)
+{
+    struct quorum_io *io = raft_io->impl;
+    request->cb = cb;
+    struct io_op *op = io_op_new(io, IO_SEND, request);
+    struct raft_message copy = *message;
+    int status = 0;
+    if (message->server_id == 0 || message->server_address == NULL) {
+        io->stale++;
+        io_op_finish(op, RAFT_NOCONNECTION);
+        return 0;
+    }
+    if (message->type == RAFT_IO_INSTALL_SNAPSHOT) {
+        op->send.message = copy;
+        io_send_snapshot(op);
+        return 0;
+    }
+    if (message->type == RAFT_IO_APPEND_ENTRIES_RESULT) {
+        if (is_stale(io, message)) {
+            io->stale++;
+            io_op_finish(op, RAFT_NOCONNECTION);
+            return 0;
+        }
+        clamp_result(io, &copy.append_entries_result);
+    }
+    if (message->type == RAFT_IO_APPEND_ENTRIES) {
+        status = cut_entries(io, &copy.append_entries);
+        clamp_commit(&copy.append_entries);
+    }
+    struct frame *frame = messages_encode(&copy, io->node);
+    if (frame == NULL || !io->owner.post(io->owner.self, members_node(message->server_id),
+                                         message->server_address, frame))
+        status = RAFT_NOCONNECTION;
+    io_op_finish(op, status);
+    return 0;
+}
+
+/* ---- own-term entry ---- */
+
+static void barrier_applied(struct raft_barrier *barrier, int status)
+{
+    struct quorum_io *io = container_of(barrier, struct quorum_io, barrier);
+    if (status == 0)
+        io->own_term_applied = io->own_term;
+}
+
+/* Rule "own-term entry": 0.15 writes none at the start of a term, so that entries of older terms,
+ * and all that waits for them, stall until somebody writes. Appended in the same upcall that made
+ * us leader; leader-only work starts when it is applied. */
+void guard_upcall_done(struct quorum_io *io)
+{
+    struct raft *raft = io->raft;
+    if (raft_state(raft) != RAFT_LEADER) {
+        io->own_term = 0;
+        return;
+    }
+    if (io->own_term == raft->current_term)
+        return;
+    if (CANARY("quorum_no_own_term")) {
+        io->own_term = io->own_term_applied = raft->current_term;
+        return;
+    }
+    io->own_term = raft->current_term;
+    if (raft_barrier(raft, &io->barrier, barrier_applied) != 0)
+        io->own_term = 0; /* a transfer is under way: tried again after the next upcall */
+}

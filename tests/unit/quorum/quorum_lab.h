@@ -1,0 +1,95 @@
+/* quorum_lab.h - a few quorums in one process: virtual time, in-memory disks, a network that the
+ * test steers, and the promises of raft checked after every slice of time.
+ *
+ * Node i has node id i and one shard, which is the lab's: it carries frames and notes updates. The
+ * first voters of the nodes are voters, the others observers. A command registers a broker that no
+ * node has: the image then tells whether it is there. */
+#ifndef KARST_TESTS_QUORUM_LAB_H
+#define KARST_TESTS_QUORUM_LAB_H
+
+#include "lib/check_main.h"
+#include "quorum/quorum.h"
+#include "sim/sim_world.h"
+
+enum {
+    LAB_NODES_MAX = 7,
+    LAB_TERMS_MAX = 4096,
+    LAB_OFFSETS_MAX = 1 << 16,
+    LAB_CALLS_MAX = 1 << 14
+};
+
+struct lab;
+
+struct lab_node {
+    struct lab *lab;
+    unsigned idx;
+    struct sim_host *host;
+    struct sim_disk *disk;
+    struct quorum_config config;
+    struct quorum *quorum; /* NULL: down */
+    struct image *image;   /* as the shard was told */
+    struct quorum_leader leader;
+    unsigned updates;
+    char stopped[256]; /* why it ended itself; "": it did not */
+};
+
+/* A frame on its way to a peer. False: it is lost. */
+typedef bool (*lab_filter)(struct lab *lab, unsigned from, unsigned to,
+                           const Karst__RaftMessage *raft);
+
+struct lab {
+    struct sim_world world;
+    unsigned voters, nodes;
+    struct lab_node node[LAB_NODES_MAX];
+    uint64_t delay_ms_max;
+    uint32_t loss_ppm, duplicate_ppm;
+    bool cut[LAB_NODES_MAX][LAB_NODES_MAX];
+    lab_filter filter;
+    void *data; /* the filter's */
+    /* checks */
+    node_id_t leader_of[LAB_TERMS_MAX];
+    uint64_t digest_at[LAB_OFFSETS_MAX];
+    bool digest_known[LAB_OFFSETS_MAX];
+    bool tolerate; /* a broken rule is noted here instead of failing the test: for canaries */
+    char broken[128];
+    /* commands */
+    unsigned calls;
+    err_t outcome[LAB_CALLS_MAX]; /* by command; ERR_BUSY: not answered */
+    struct {                      /* requests between nodes, by token of the carrier */
+        unsigned node;
+        uint64_t token;
+    } carried[LAB_CALLS_MAX];
+    unsigned carries;
+};
+
+struct lab_options {
+    uint64_t seed;
+    unsigned voters, observers;
+    uint64_t snapshot_bytes, trailing_bytes; /* 0: defaults */
+    uint32_t message_bytes;
+};
+struct lab *lab_new(const struct lab_options *options); /* formatted, all started */
+void lab_free(struct lab *lab);
+
+void lab_start(struct lab *lab, unsigned node);
+void lab_stop(struct lab *lab, unsigned node, bool power_cut);
+void lab_run_ms(struct lab *lab, uint64_t ms);
+/* Runs until true, at most ms; false: it did not come. */
+bool lab_run_until(struct lab *lab, bool (*is)(struct lab *lab), uint64_t ms);
+bool lab_has_active(struct lab *lab);  /* some controller is active */
+int lab_leader(const struct lab *lab); /* of the newest term, with an active controller; -1 */
+void lab_cut(struct lab *lab, unsigned node, bool cut); /* from and to all others */
+void lab_heal(struct lab *lab);
+struct quorum_view lab_look(const struct lab *lab, unsigned node);
+
+/* Sends a command to a node; returns its number. */
+unsigned lab_command(struct lab *lab, unsigned node);
+/* Sends it to the leader, again when refused, until it is acknowledged. */
+unsigned lab_commit(struct lab *lab);
+bool lab_image_has(const struct image *image, unsigned command);
+/* All acknowledged commands are in the node's image. */
+bool lab_keeps_acknowledged(const struct lab *lab, unsigned node);
+/* All nodes that are up have the same image, and a leader. */
+bool lab_agrees(struct lab *lab);
+
+#endif
