@@ -1,0 +1,284 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shard/partition_internal.h"
+
+enum {
+    FILES_MAX = 65536, /* of one folder, or folders of one disk, in one sweep */
+    INDEX_INTERVAL_BYTES = 4096,
+    NAME_SIZE = 512,
+};
+#define DELETED_SUFFIX "-delete"
+
+/* ---- options ---- */
+
+void partition_log_options(const struct partition_table *table, const struct image_topic *topic,
+                           struct log_options *ret_options)
+{
+    const struct partition_options *options = &table->options;
+    *ret_options = (struct log_options){
+        .segment_bytes = (uint64_t)image_topic_config_int(table->image, topic, "segment.bytes",
+                                                          (int64_t)options->segment_bytes),
+        .index_interval_bytes = INDEX_INTERVAL_BYTES,
+        .preallocate_bytes = options->preallocate_bytes,
+        .free_bytes_min = options->free_bytes_min,
+    };
+}
+
+/* ---- opening ---- */
+
+static const struct partition_found *find_folder(const struct partition_table *table,
+                                                 const struct partition_id *id)
+{
+    for (size_t i = 0; i < table->found_count; i++)
+        if (partition_id_equal(&table->found[i].id, id))
+            return &table->found[i];
+    return NULL;
+}
+
+static bool is_lost(const struct partition_table *table, const struct partition_id *id)
+{
+    for (size_t i = 0; i < table->lost_count; i++)
+        if (partition_id_equal(&table->lost[i], id))
+            return true;
+    return false;
+}
+
+/* The disk with the fewest partitions of this shard. */
+static uint32_t choose_disk(const struct partition_table *table)
+{
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < table->env->disk_count; i++) {
+        bool better = table->disk_partitions[i] < table->disk_partitions[best];
+        if (!table->disk_failed[i] && (better || table->disk_failed[best]))
+            best = i;
+    }
+    return best;
+}
+
+static err_t start_visit(void *context, const struct batch_info *info, const uint8_t *batch)
+{
+    (void)batch;
+    replica_note_batch(context, info);
+    return ERR_OK;
+}
+
+static leader_epoch_t history_last_epoch(const void *log)
+{
+    return log_last_epoch(log);
+}
+
+static void history_epoch_end(const void *log, leader_epoch_t asked, leader_epoch_t *ret_epoch,
+                              offset_t *ret_end)
+{
+    log_epoch_end(log, asked, ret_epoch, ret_end);
+}
+
+static err_t start_replica(struct partition *p, const struct log_recovery *recovery)
+{
+    const struct partition_options *options = &p->table->options;
+    struct replica_config config = {
+        .node = p->table->host.node,
+        .history = {p->log, history_last_epoch, history_epoch_end},
+        .lag_max_ns = options->replica_lag_max_ns,
+        .retry_ns = FETCH_RETRY_NS,
+        .proposal_retry_ns = PROPOSAL_RETRY_NS,
+        .waiters_max = options->waiters_max,
+        .producers_max = PRODUCERS_MAX,
+    };
+    struct replica_start start = {
+        .log_start = log_start(p->log),
+        .end = log_end(p->log),
+        .flushed_end = log_flushed_end(p->log),
+        .high_watermark = recovery->high_watermark,
+    };
+    replica_init(&p->replica, &config, &start);
+    if (start.end == start.log_start)
+        return ERR_OK;
+    err_t err = partition_enter_manifest(p);
+    return err != ERR_OK ? err : log_walk(p->log, start.log_start, start_visit, &p->replica);
+}
+
+static void tell_opened(const struct partition *p, const struct log_recovery *recovery)
+{
+    if (recovery->torn)
+        log_warn("%s: a torn tail was cut at offset %lld", p->folder, (long long)log_end(p->log));
+    if (!recovery->created)
+        log_info("%s: opened, offsets %lld to %lld, high watermark %lld", p->folder,
+                 (long long)log_start(p->log), (long long)log_end(p->log),
+                 (long long)p->replica.hw);
+}
+
+/* R15: what is corrupt below the recovery point is kept for a person, and never led. */
+static void tell_failed(const struct partition *p, err_t err)
+{
+    const struct partition_host *host = &p->table->host;
+    log_error("%s: can not be opened: %s%s", p->folder, err_sentence(err),
+              err == ERR_CORRUPT ? "; it is left as it is, move it away to have it fetched anew"
+                                 : "");
+    if (host->replica_failed != NULL)
+        host->replica_failed(host->self, &p->id, p->disk, err);
+}
+
+void partition_open(struct partition *p, const struct image_topic *topic, bool member)
+{
+    struct partition_table *table = p->table;
+    const struct partition_found *found = find_folder(table, &p->id);
+    struct log_options options;
+    struct log_recovery recovery;
+    if (found == NULL && member && is_lost(table, &p->id)) {
+        /* R1: empty, it would vouch for what it does not have. */
+        if (p->open_err != ERR_NOT_FOUND)
+            log_error("%s-%d: the replica is lost, and still counted as in sync: not made anew",
+                      topic->name, (int)p->id.index);
+        p->open_err = ERR_NOT_FOUND;
+        return;
+    }
+    p->disk = found != NULL ? found->disk : choose_disk(table);
+    if (found != NULL)
+        (void)snprintf(p->folder, sizeof(p->folder), "%s", found->folder);
+    else
+        (void)snprintf(p->folder, sizeof(p->folder), "%s-%d", topic->name, (int)p->id.index);
+    partition_log_options(table, topic, &options);
+    err_t err = log_open(
+        &(struct log_open_args){
+            .env = table->env,
+            .disk = &table->env->disks[p->disk],
+            .directory = p->folder,
+            .topic = p->id.topic,
+            .options = &options,
+            .upcalls = {partition_flushed, p},
+            .clean = table->disk_clean[p->disk],
+            .must_exist = found != NULL,
+            .settle_later = true,
+        },
+        &p->log, &recovery);
+    if (err == ERR_OK) {
+        err = start_replica(p, &recovery);
+        if (err != ERR_OK) {
+            (void)log_close(p->log, false); /* as after a crash */
+            replica_fini(&p->replica);
+            p->log = NULL;
+        }
+    }
+    if (err != ERR_OK) {
+        if (p->open_err != err)
+            tell_failed(p, err);
+        p->open_err = err;
+        return;
+    }
+    p->open_err = ERR_OK;
+    p->torn = recovery.torn;
+    table->disk_partitions[p->disk]++;
+    tell_opened(p, &recovery);
+}
+
+/* ---- manifest ---- */
+
+err_t partition_enter_manifest(struct partition *p)
+{
+    struct partition_table *table = p->table;
+    struct manifest **manifest = &table->manifests[p->disk];
+    if (p->in_manifest)
+        return ERR_OK;
+    err_t err = log_settle(p->log);
+    if (err == ERR_OK && *manifest == NULL)
+        err = manifest_open(&table->env->disks[p->disk], table->host.shard, manifest);
+    if (err == ERR_OK)
+        err = manifest_add(*manifest, &p->id);
+    p->in_manifest = err == ERR_OK;
+    return err;
+}
+
+/* ---- deleting (R21) ---- */
+
+struct names {
+    struct env_disk *disk;
+    char (*list)[NAME_SIZE];
+    size_t count, capacity;
+    const char *suffix; /* of directories; NULL: files */
+};
+
+static void names_entry(void *context, const char *entry, bool is_directory)
+{
+    struct names *names = context;
+    size_t len = strlen(entry);
+    if (is_directory != (names->suffix != NULL) || len >= NAME_SIZE || names->count >= FILES_MAX)
+        return;
+    size_t suffix = names->suffix == NULL ? 0 : strlen(names->suffix);
+    if (suffix > len || (suffix > 0 && strcmp(entry + len - suffix, names->suffix) != 0))
+        return;
+    if (names->count == names->capacity) {
+        size_t capacity = names->capacity == 0 ? 16 : names->capacity * 2;
+        void *list = realloc(names->list, capacity * NAME_SIZE);
+        if (list == NULL)
+            return; /* the next start sweeps what is left */
+        names->list = list;
+        names->capacity = capacity;
+    }
+    memcpy(names->list[names->count++], entry, len + 1);
+}
+
+static void unlink_folder(struct env_disk *disk, const char *folder)
+{
+    struct names files = {.disk = disk};
+    char path[2 * NAME_SIZE];
+    err_t err = disk->list(disk->self, folder, names_entry, &files);
+    for (size_t i = 0; i < files.count && err == ERR_OK; i++) {
+        (void)snprintf(path, sizeof(path), "%s/%s", folder, files.list[i]);
+        err = disk->unlink(disk->self, path);
+    }
+    free(files.list);
+    if (err == ERR_OK)
+        err = disk->unlink(disk->self, folder);
+    if (err != ERR_OK)
+        log_warn("%s: not all of it was deleted: %s", folder, err_sentence(err));
+}
+
+/* Renamed and synced first: from then on the name is free for another topic, and no crash can bring
+ * it back half deleted. */
+void partition_delete_folder(struct partition_table *table, uint32_t disk, const char *folder,
+                             const struct partition_id *id)
+{
+    struct env_disk *on = &table->env->disks[disk];
+    char deleted[NAME_SIZE], topic[UUID_TEXT_SIZE];
+    (void)snprintf(deleted, sizeof(deleted), "%s.%s" DELETED_SUFFIX, folder,
+                   uuid_text(&id->topic, topic));
+    err_t err = on->rename(on->self, folder, deleted);
+    if (err == ERR_OK)
+        err = on->sync_names(on->self, "");
+    if (err == ERR_OK && table->manifests[disk] == NULL)
+        err = manifest_open(on, table->host.shard, &table->manifests[disk]);
+    if (err == ERR_OK)
+        err = manifest_remove(table->manifests[disk], id);
+    if (err != ERR_OK) {
+        log_error("%s: can not be deleted: %s", folder, err_sentence(err));
+        return;
+    }
+    log_info("%s: deleted with its topic", folder);
+    unlink_folder(on, deleted);
+}
+
+void partition_sweep_deleted(struct partition_table *table)
+{
+    for (size_t i = 0; i < table->env->disk_count; i++) {
+        struct env_disk *disk = &table->env->disks[i];
+        struct names names = {.disk = disk, .suffix = DELETED_SUFFIX};
+        err_t err = disk->list(disk->self, "", names_entry, &names);
+        for (size_t j = 0; j < names.count && err == ERR_OK; j++)
+            unlink_folder(disk, names.list[j]);
+        free(names.list);
+    }
+}
+
+/* No folder is judged before this broker's registration was applied; and none is touched. */
+void partition_tell_strays(struct partition_table *table)
+{
+    if (table->strays_told)
+        return;
+    table->strays_told = true;
+    for (size_t i = 0; i < table->found_count; i++)
+        if (partition_find(table, &table->found[i].id) == NULL)
+            log_warn("%s: no partition of this broker: left alone", table->found[i].folder);
+}
