@@ -174,7 +174,19 @@ void partition_apply_all(struct partition_table *table)
         if (image_partition(table->image, &p->id) == NULL)
             partition_delete(p);
     }
-    partition_tell_strays(table);
+    partition_judge_strays(table);
+}
+
+void partition_open_again(struct partition_table *table)
+{
+    if (!table->name_taken || !table->ready)
+        return;
+    table->name_taken = false;
+    list_for_each_safe (node, after, &table->all) {
+        struct partition *p = list_entry(node, struct partition, all);
+        if (p->log == NULL && p->open_err == ERR_INCONSISTENT_TOPIC_ID)
+            apply_one(table, &p->id);
+    }
 }
 
 /* Another broker registered, or may join or not: its epoch and state are part of what leaders know.

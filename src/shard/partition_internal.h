@@ -122,7 +122,8 @@ struct partition_table {
     struct image *image;
     bool ready;                  /* the image has this process's registration (R2, R21) */
     broker_epoch_t broker_epoch; /* as of then */
-    bool strays_told;
+    bool strays_judged;
+    bool name_taken; /* a folder's name still belongs to a deleted topic: tried again by the tick */
     struct table by_id;
     struct list_node all;
     struct manifest **manifests; /* by disk; NULL: not opened yet */
@@ -160,6 +161,8 @@ void partition_list_once(struct list_node *list, struct list_node *node);
 void partition_apply_all(struct partition_table *table);
 /* The image's registration and ours may have come together: leads and follows from then on. */
 void partition_check_ready(struct partition_table *table);
+/* Those whose folder's name was still taken. */
+void partition_open_again(struct partition_table *table);
 /* Closes the log, gives its parts back with err, forgets it. */
 err_t partition_forget(struct partition *p, err_t err, bool sync);
 
@@ -171,7 +174,7 @@ err_t partition_enter_manifest(struct partition *p);
 void partition_delete_folder(struct partition_table *table, uint32_t disk, const char *folder,
                              const struct partition_id *id);
 void partition_sweep_deleted(struct partition_table *table);
-void partition_tell_strays(struct partition_table *table);
+void partition_judge_strays(struct partition_table *table);
 void partition_log_options(const struct partition_table *table, const struct image_topic *topic,
                            struct log_options *ret_options);
 
