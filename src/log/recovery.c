@@ -446,6 +446,9 @@ static err_t log_recover(struct recovery *r)
         return err;
     const struct segment *active = log_active(log);
     log->flushed = (struct log_point){log->end, active->base, active->bytes};
+    /* A process that was killed before its first append left a folder that only the page cache
+     * knows (R14, R21). */
+    log->unsettled = log->end == log->start;
     return ERR_OK;
 }
 
