@@ -86,8 +86,8 @@ void sim_node_format(struct sim_node *node)
         node_address(run, i, &voters[i]);
     if (node->voter)
         node_require(node, quorum_format(env, voters, run->voter_count), "quorum_format");
-    sim_host_stop(node->host);
     sim_disk_kill(node->disk);
+    sim_host_stop(node->host);
 }
 
 /* ---- start ---- */
@@ -238,11 +238,12 @@ void sim_node_stop(struct sim_node *node, enum node_stop how, uint64_t restart_n
     }
     node_take_apart(node);
     node->host->powered = how == NODE_KILL;
-    sim_host_stop(node->host);
+    /* Before the actors end: what waits for a sync closes its file. */
     if (how == NODE_KILL)
         sim_disk_kill(node->disk);
     else
         sim_disk_power_cut(node->disk);
+    sim_host_stop(node->host);
     log_dir_state_fini(&node->directory_state);
     memset(&node->directory_state, 0, sizeof node->directory_state);
     free(node->found);
@@ -271,6 +272,7 @@ void sim_node_free(struct sim_node *node)
     if (node == NULL)
         return;
     node_take_apart(node);
+    sim_disk_kill(node->disk);
     sim_host_stop(node->host);
     sim_unschedule(&node->run->world, &node->restart);
     sim_disk_free(node->disk);
