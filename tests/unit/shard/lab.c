@@ -28,7 +28,7 @@ static struct frame *quorum_heartbeat(struct lab_node *node, const ProtobufCMess
 {
     const Karst__HeartbeatRequest *request = (const Karst__HeartbeatRequest *)message;
     node->heartbeat_offset = request->metadata_offset;
-    node->want_shutdown = request->want_shutdown;
+    node->shutdowns_wanted += request->want_shutdown ? 1 : 0;
     Karst__HeartbeatReply reply = KARST__HEARTBEAT_REPLY__INIT;
     reply.error = node->heartbeat_err;
     reply.has_fenced = true;
@@ -119,6 +119,7 @@ static struct frame *quorum_handle(struct lab_node *node, const struct frame *fr
         reply = quorum_heartbeat(node, message);
     } else if (header.method == WIRE_CREATE_TOPICS) {
         node->creates++;
+        node->create_peer = node->call_peer;
         reply = quorum_create(node, frame, message);
     } else if (header.method == WIRE_DELETE_TOPICS) {
         node->deletes++;
@@ -165,10 +166,30 @@ static void quorum_mail(void *actor, void *mail)
     } else if (message->type == QUORUM_PEER_DIED) {
         node->died++;
         node->died_node = ((struct quorum_peer_died *)mail)->node;
+    } else if (message->type == QUORUM_PEER_ANSWER) {
+        node->peer_answers++;
+        node->peer_answer = *(struct quorum_peer_answer *)mail;
     } else if (message->type == QUORUM_PEER_LOST) {
         node->lost++;
     }
     quorum_message_free(message);
+}
+
+void lab_quorum_send(struct lab *lab, unsigned node, unsigned to, uint64_t token)
+{
+    struct quorum_peer_send *send = calloc(1, sizeof(*send));
+    Karst__DescribeQuorumRequest describe = KARST__DESCRIBE_QUORUM_REQUEST__INIT;
+    Karst__RaftMessage raft = KARST__RAFT_MESSAGE__INIT;
+    send->token = token;
+    send->to.node = lab->nodes[to].id;
+    send->to.port = LAB_PORT;
+    snprintf(send->to.host, sizeof(send->to.host), "%s", lab->nodes[to].host->name);
+    send->frame = wire_frame(&(struct wire_frame_args){
+        .kind = token == 0 ? WIRE_ONEWAY : WIRE_REQUEST,
+        .method = token == 0 ? WIRE_RAFT : WIRE_DESCRIBE_QUORUM,
+        .message = token == 0 ? &raft.base : &describe.base,
+    });
+    quorum_post(&lab->nodes[node], 0, &send->message, QUORUM_PEER_SEND);
 }
 
 /* ---- nodes ---- */
@@ -472,6 +493,7 @@ void lab_init(struct lab *lab, unsigned nodes, uint64_t seed)
 {
     memset(lab, 0, sizeof(*lab));
     sim_world_init(&lab->world, seed);
+    lab->world.net.give_up_ns = ENV_MS(2000);
     list_init(&lab->received);
     lab->node_count = nodes;
     for (unsigned i = 0; i < nodes; i++)
@@ -547,7 +569,7 @@ void lab_publish(struct lab *lab, struct record_list *records)
 }
 
 void lab_register_node(const struct lab_node *node, struct record_list *records,
-                       const struct uuid *incarnation)
+                       const struct uuid *incarnation, broker_epoch_t epoch)
 {
     Karst__RegisterBrokerRecord record = KARST__REGISTER_BROKER_RECORD__INIT;
     Karst__Listener listener = KARST__LISTENER__INIT, *listeners = &listener;
@@ -559,7 +581,7 @@ void lab_register_node(const struct lab_node *node, struct record_list *records,
     record.boot_id = wire_put_uuid(&node->config.boot_id);
     record.n_listeners = 1;
     record.listeners = &listeners;
-    record.broker_epoch = 10 + node->id;
+    record.broker_epoch = epoch;
     record_list_add(records, &record.base);
 }
 
@@ -571,7 +593,7 @@ void lab_settle(struct lab *lab, node_id_t controller)
     lab_cluster(&records, 1, 2);
     for (unsigned i = 0; i < lab->node_count; i++) {
         struct lab_node *node = &lab->nodes[i];
-        lab_register_node(node, &records, &node->config.incarnation);
+        lab_register_node(node, &records, &node->config.incarnation, 10 + node->id);
         lab_broker_change(&records, node->id, 10 + node->id, BROKER_STATE_ACTIVE);
     }
     lab_topic(&records, 1, "orders");

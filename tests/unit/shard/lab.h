@@ -25,10 +25,12 @@ struct lab_node {
     bool active;
     unsigned registers, heartbeats, creates, deletes, alters, allocates, others, oneways, died,
         lost;
-    node_id_t call_peer, died_node;
+    node_id_t call_peer, create_peer, died_node;
+    struct quorum_peer_answer peer_answer; /* the last one; its frame is gone */
+    unsigned peer_answers;
     struct frame *last_create;
     int64_t heartbeat_offset;
-    bool want_shutdown;
+    unsigned shutdowns_wanted;
     /* How it answers. */
     err_t heartbeat_err, register_err, create_err;
     bool fenced, may_shut_down, silent;
@@ -64,6 +66,9 @@ void lab_fini(struct lab *lab);
 void lab_run(struct lab *lab, uint64_t ms);
 void lab_stop_node(struct lab *lab, unsigned idx); /* as kill -9 */
 
+/* Its quorum sends to a peer: a one-way frame (token 0), or DescribeQuorum as a request. */
+void lab_quorum_send(struct lab *lab, unsigned node, unsigned to, uint64_t token);
+
 /* The controller is at node (NO_NODE: nobody knows). */
 void lab_lead(struct lab *lab, node_id_t node);
 /* Applies records, and gives the image to all shards of all nodes, or of one. */
@@ -72,7 +77,7 @@ void lab_publish(struct lab *lab, struct record_list *records);
  * four partitions led by node 1. Then a leader, and all lets the brokers settle. */
 void lab_settle(struct lab *lab, node_id_t controller);
 void lab_register_node(const struct lab_node *node, struct record_list *records,
-                       const struct uuid *incarnation);
+                       const struct uuid *incarnation, broker_epoch_t epoch);
 
 /* ---- clients ---- */
 

@@ -1,0 +1,234 @@
+#include "unit/shard/lab.h"
+
+/* Registration, heartbeats, the lease, and the end in order. */
+
+static struct lab lab;
+
+static struct shard_view view(unsigned node, unsigned shard)
+{
+    struct shard_view seen;
+    shard_look(lab.nodes[node].shards[shard], &seen);
+    return seen;
+}
+
+static void setup(unsigned nodes, node_id_t controller)
+{
+    lab_init(&lab, nodes, check_main_seed());
+    lab_settle(&lab, controller);
+}
+
+START_TEST(a_broker_registers_and_all_its_shards_have_the_lease)
+{
+    setup(2, 2);
+    ck_assert_uint_eq(lab.nodes[1].registers, 2);
+    ck_assert_uint_ge(lab.nodes[1].heartbeats, 2);
+    for (unsigned node = 0; node < 2; node++) {
+        for (unsigned i = 0; i < LAB_SHARDS; i++) {
+            ck_assert(view(node, i).registered);
+            ck_assert(view(node, i).lease_valid);
+            ck_assert_int_eq(view(node, i).broker_epoch, 11 + (int)node);
+        }
+    }
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(heartbeats_tell_the_offset_that_all_shards_have)
+{
+    setup(1, 1);
+    ck_assert_int_eq(lab.nodes[0].heartbeat_offset, image_offset(lab.image));
+    struct record_list records;
+    record_list_init(&records);
+    lab_config(&records, 1, "retention.ms", "1000");
+    lab_publish(&lab, &records);
+    lab_run(&lab, 300);
+    ck_assert_int_eq(lab.nodes[0].heartbeat_offset, image_offset(lab.image));
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(the_lease_ends_with_the_session_after_the_last_answered_heartbeat)
+{
+    setup(2, 2);
+    lab.nodes[1].silent = true;
+    lab_run(&lab, 1500);
+    ck_assert(view(0, 1).lease_valid);
+    lab_run(&lab, 700);
+    for (unsigned i = 0; i < LAB_SHARDS; i++)
+        ck_assert(!view(0, i).lease_valid);
+    lab.nodes[1].silent = false;
+    lab_run(&lab, 1500);
+    for (unsigned i = 0; i < LAB_SHARDS; i++)
+        ck_assert(view(0, i).lease_valid);
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(a_fenced_broker_has_no_lease)
+{
+    setup(2, 2);
+    lab.nodes[1].fenced = true;
+    lab_run(&lab, 500);
+    for (unsigned i = 0; i < LAB_SHARDS; i++) {
+        ck_assert(view(0, i).fenced);
+        ck_assert(!view(0, i).lease_valid);
+    }
+    lab.nodes[1].fenced = false;
+    lab_run(&lab, 500);
+    ck_assert(view(0, 1).lease_valid);
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(a_fenced_broker_tells_at_once_that_it_has_caught_up)
+{
+    setup(2, 2);
+    lab.nodes[1].fenced = true;
+    lab_run(&lab, 500);
+    /* Just after a heartbeat: the next regular one is far. */
+    unsigned before = lab.nodes[1].heartbeats;
+    while (lab.nodes[1].heartbeats < before + 2)
+        lab_run(&lab, 1);
+    struct record_list records;
+    record_list_init(&records);
+    lab_config(&records, 1, "retention.ms", "1000");
+    lab_publish(&lab, &records);
+    lab_run(&lab, 40);
+    ck_assert_int_eq(lab.nodes[1].heartbeat_offset, image_offset(lab.image));
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(a_superseded_process_ends_itself)
+{
+    setup(2, 2);
+    lab.nodes[1].heartbeat_err = ERR_STALE_BROKER_EPOCH;
+    lab_run(&lab, 500);
+    ck_assert(lab.nodes[0].exited);
+    ck_assert_int_eq(lab.nodes[0].exit_code, 1);
+    ck_assert_ptr_nonnull(strstr(lab.nodes[0].exit_why, "node id"));
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(the_image_tells_a_superseded_process_too)
+{
+    setup(2, 2);
+    struct record_list records;
+    record_list_init(&records);
+    lab_register(&records, 1, 901, 50);
+    lab_publish(&lab, &records);
+    lab_run(&lab, 100);
+    ck_assert(lab.nodes[0].exited);
+    ck_assert_int_eq(lab.nodes[0].exit_code, 1);
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(a_broker_that_is_not_known_registers_again)
+{
+    setup(2, 2);
+    unsigned before = lab.nodes[1].registers;
+    lab.nodes[1].heartbeat_err = ERR_BROKER_ID_NOT_REGISTERED;
+    lab_run(&lab, 300);
+    lab.nodes[1].heartbeat_err = ERR_OK;
+    lab_run(&lab, 300);
+    ck_assert_uint_gt(lab.nodes[1].registers, before);
+    ck_assert(view(0, 0).registered);
+    ck_assert(!lab.nodes[0].exited);
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(registration_goes_on_until_somebody_answers)
+{
+    setup(2, NO_NODE);
+    ck_assert(!view(0, 0).registered);
+    lab_run(&lab, 5000);
+    lab.nodes[1].register_err = ERR_DUPLICATE_BROKER_REGISTRATION;
+    lab_lead(&lab, 2);
+    lab_run(&lab, 1000);
+    ck_assert(!view(0, 0).registered);
+    lab.nodes[1].register_err = ERR_OK;
+    lab_run(&lab, 1000);
+    ck_assert(view(0, 0).registered);
+    ck_assert(view(0, 1).lease_valid);
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(a_cluster_that_is_not_ours_ends_the_process)
+{
+    lab_init(&lab, 1, check_main_seed());
+    lab.nodes[0].register_err = ERR_INCONSISTENT_CLUSTER_ID;
+    lab_settle(&lab, 1);
+    ck_assert(lab.nodes[0].exited);
+    ck_assert_int_eq(lab.nodes[0].exit_code, 1);
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(drain_waits_for_the_controller_then_stops_clean)
+{
+    setup(2, 2);
+    env_conn conn = lab_connect(&lab, 0);
+    int32_t index = 0;
+    for (unsigned i = 0; i < LAB_SHARDS; i++)
+        fake_table(&lab, 0, i)->hold = true;
+    uint32_t id = lab_produce(&lab, conn, -1, 60000, &index, 1);
+    shard_drain(lab.nodes[0].shards[0], ENV_MS(10000));
+    lab_run(&lab, 1000);
+    ck_assert(lab.nodes[1].shutdowns_wanted > 0);
+    ck_assert(!lab.nodes[0].exited);
+    lab.nodes[1].may_shut_down = true;
+    struct arena arena;
+    arena_init(&arena, 1 << 20);
+    Karst__ProduceReply *reply =
+        (Karst__ProduceReply *)lab_reply(&lab, conn, id, WIRE_PRODUCE, &arena);
+    ck_assert_int_eq(reply->partitions[0]->error, ERR_NOT_LEADER_OR_FOLLOWER);
+    arena_fini(&arena);
+    lab_run(&lab, 100);
+    ck_assert(lab.nodes[0].exited);
+    ck_assert_int_eq(lab.nodes[0].exit_code, 0);
+    ck_assert(lab_is_closed(&lab, conn));
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(drain_stops_without_the_controller_when_its_time_is_over)
+{
+    setup(2, 2);
+    lab.nodes[1].silent = true;
+    shard_drain(lab.nodes[0].shards[0], ENV_MS(300));
+    lab_run(&lab, 200);
+    ck_assert(!lab.nodes[0].exited);
+    lab_run(&lab, 200);
+    ck_assert(lab.nodes[0].exited);
+    ck_assert_int_eq(lab.nodes[0].exit_code, 0);
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(a_second_drain_does_not_wait)
+{
+    setup(2, 2);
+    lab.nodes[1].silent = true;
+    shard_drain(lab.nodes[0].shards[0], ENV_MS(60000));
+    lab_run(&lab, 50);
+    shard_drain(lab.nodes[0].shards[0], ENV_MS(60000));
+    lab_run(&lab, 100);
+    ck_assert(lab.nodes[0].exited);
+    ck_assert_int_eq(lab.nodes[0].exit_code, 0);
+    lab_fini(&lab);
+}
+END_TEST
+
+CHECK_MAIN("shard/lifecycle", a_broker_registers_and_all_its_shards_have_the_lease,
+           heartbeats_tell_the_offset_that_all_shards_have,
+           the_lease_ends_with_the_session_after_the_last_answered_heartbeat,
+           a_fenced_broker_has_no_lease, a_fenced_broker_tells_at_once_that_it_has_caught_up,
+           a_superseded_process_ends_itself, the_image_tells_a_superseded_process_too,
+           a_broker_that_is_not_known_registers_again, registration_goes_on_until_somebody_answers,
+           a_cluster_that_is_not_ours_ends_the_process,
+           drain_waits_for_the_controller_then_stops_clean,
+           drain_stops_without_the_controller_when_its_time_is_over, a_second_drain_does_not_wait)
