@@ -98,14 +98,16 @@ static void alter_send(struct shard *shard)
     struct frame *frame = wire_frame(&(struct wire_frame_args){
         .kind = WIRE_REQUEST, .method = WIRE_ALTER_PARTITION, .message = &request.base});
     if (frame != NULL)
-        /* Compare and swap by partition epochs: a retry can't be done twice (R3, R26). */
+        /* R5: each try's outcome is the partition's to know. A second one, refused because the first
+         * was accepted, would read as a refusal: the retry is the partition's, which keeps the
+         * maximal ISR meanwhile. */
         batch->call = call_begin(
             shard, &(struct call_args){
                        .frame = frame,
                        .peer = shard->config->node,
                        .peer_epoch = shard->lease.broker_epoch,
                        .deadline_ns = env_now(shard->env) + shard->config->request_timeout_ns,
-                       .retry = true,
+                       .retry = false,
                        .done = alter_done,
                        .context = batch,
                    });
