@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/canary.h"
 #include "metadata/state.h"
 
 /* Partitions are compared as memory, and what their lists leave free is zero. */
@@ -130,7 +131,10 @@ static err_t partition_changed(const Karst__PartitionChangeRecord *record,
     if (!directories_take(record->directories, record->n_directories, p))
         return ERR_INVALID_REQUEST;
     /* R2: any election, also of the same broker, begins a higher leader epoch. */
-    if (p->leader_epoch < epoch_before || (record->has_leader && p->leader_epoch == epoch_before))
+    if (p->leader_epoch < epoch_before)
+        return ERR_INVALID_REQUEST;
+    if (record->has_leader && p->leader_epoch == epoch_before &&
+        !CANARY("controller_keeps_leader_epoch_on_reelection"))
         return ERR_INVALID_REQUEST;
     if (p->last_unclean_leader_epoch < unclean_before) /* R8: for good */
         return ERR_INVALID_REQUEST;
