@@ -344,8 +344,10 @@ static void replica_look(struct check_data *data, struct truth *part, struct sim
     struct partition_view view;
     struct held *replica = &part->replicas[node->id - 1];
     const struct partition_table *table = shard_partitions(node->shards[shard]);
+    if (table == NULL) /* closed by a shutdown; maybe cut in the same turn */
+        replica->durable = replica->durable < replica->hw ? replica->durable : replica->hw;
     if (table == NULL || !partition_look(table, &part->id, &view))
-        return; /* not opened yet, or closed by a shutdown: what was flushed stays */
+        return; /* not opened yet: what was flushed stays */
     if (!replica->seen || replica->life != node->life)
         replica_first_look(data, part, replica, node, &view);
     if (view.end < replica->verified)
@@ -357,7 +359,9 @@ static void replica_look(struct check_data *data, struct truth *part, struct sim
                  "%s-%d on node %d: end %" PRId64 " flushed %" PRId64 " high watermark %" PRId64,
                  part->topic, part->id.index, node->id, view.end, view.flushed_end,
                  view.high_watermark);
-    bool leads_more = view.leading && view.high_watermark > part->truth_end;
+    /* A leader may have moved it, told of it, and been deposed in one turn. */
+    bool led = view.leading || replica->leading;
+    bool leads_more = led && view.high_watermark > part->truth_end;
     replica->leading = view.leading;
     replica->end = view.end;
     replica->durable = view.flushed_end;
@@ -366,11 +370,11 @@ static void replica_look(struct check_data *data, struct truth *part, struct sim
     if (view.leading)
         replica_leads(data, part, node, &view);
     if (view.high_watermark > replica->verified) {
-        if (!view.leading && view.high_watermark > part->truth_end)
+        if (!led && view.high_watermark > part->truth_end)
             sim_fail(data->run, "a follower's high watermark was a leader's",
                      "%s-%d on node %d: %" PRId64 " of %" PRId64, part->topic, part->id.index,
                      node->id, view.high_watermark, part->truth_end);
-        part_walk(data, part, node, shard, replica->verified, view.high_watermark, view.leading);
+        part_walk(data, part, node, shard, replica->verified, view.high_watermark, led);
         replica->verified = view.high_watermark;
     }
     if (leads_more)

@@ -159,6 +159,8 @@ static struct sim_sync *sync_begin(struct sim_disk *disk, struct sim_inode *inod
 static void sync_to_disk(struct sim_sync *sync)
 {
     struct sim_disk *disk = sync->disk;
+    if (!sync->fails) /* first: a cut before the writes takes what was there, not what came after */
+        sim_image_commit_sizes(&disk->image, sync->inode, sync->sequence);
     for (size_t i = 0; i < sync->page_count; i++) {
         struct captured *page = &sync->pages[i];
         uint8_t sectors = page->sectors;
@@ -167,8 +169,6 @@ static void sync_to_disk(struct sim_sync *sync)
         if (sectors != 0)
             sim_page_to_disk(sync->inode, page->index, page->bytes, sectors);
     }
-    if (!sync->fails)
-        sim_image_commit_sizes(&disk->image, sync->inode, sync->sequence);
     sync->on_disk = true;
 }
 

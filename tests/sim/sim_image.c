@@ -476,12 +476,31 @@ void sim_page_to_disk(struct sim_inode *inode, size_t index, const uint8_t *byte
     }
 }
 
+/* A cut that is committed after the bytes written since would take them along: so before them. */
+static void commit_cuts(struct sim_image *image, const struct sim_inode *inode)
+{
+    uint64_t size = inode->disk_size;
+    size_t entries = 0, through = 0;
+    list_for_each(node, &image->journal)
+    {
+        struct sim_entry *entry = list_entry(node, struct sim_entry, link);
+        entries++;
+        if (entry->kind != SIM_SIZE || entry->inode != inode)
+            continue;
+        if (entry->size < size)
+            through = entries;
+        size = entry->size;
+    }
+    sim_image_commit_prefix(image, through);
+}
+
 void sim_image_writeback(struct sim_image *image, struct sim_inode *inode, struct rng *rng)
 {
     if (rng_chance(rng, 300000))
         sim_image_commit_prefix(image, (size_t)rng_below(rng, image->journal_length + 1));
     if (inode->syncs_in_flight > 0)
         return; /* what the sync has taken must not reach the disk after this */
+    commit_cuts(image, inode);
     for (size_t i = 0; i < inode->page_count; i++) {
         struct sim_page *page = &inode->pages[i];
         uint8_t sectors = page->dirty == 0 ? 0 : (uint8_t)(page->dirty & rng_next(rng));
