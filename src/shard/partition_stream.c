@@ -171,7 +171,10 @@ void partition_data(struct partition_table *table, const struct replica_data *da
         return;
     if (p->leader != NULL && p->leader->node == data->from)
         p->leader->spoke_ns = env_now(table->env);
-    bool fits = data->bytes > 0 && data->fetch_offset == p->replica.end;
+    /* What was asked for in another session is not even looked at (R6). */
+    bool fits = data->bytes > 0 && data->fetch_offset == p->replica.end &&
+                p->replica.role == REPLICA_FOLLOWER && data->session == p->replica.session &&
+                data->leader_epoch == p->replica.leader_epoch;
     ev.data = (struct replica_arrived){
         .from = data->from,
         .err = data->err,
