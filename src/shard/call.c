@@ -23,6 +23,7 @@ struct call {
     node_id_t asked;
     struct peer_ask ask;
     uint64_t retry_ns;
+    bool left; /* whom it was given to leads no more, and nobody tries it again */
 };
 
 static void call_try(struct call *call);
@@ -199,6 +200,8 @@ static void call_timer(struct env_timer *timer, uint64_t now_ns)
     struct call *call = container_of(timer, struct call, timer);
     if (now_ns >= call->args.deadline_ns)
         call_end(call, ERR_REQUEST_TIMED_OUT, NULL);
+    else if (call->left)
+        call_end(call, ERR_NETWORK_EXCEPTION, NULL);
     else
         call_try(call);
 }
@@ -227,15 +230,18 @@ struct call *call_begin(struct shard *shard, const struct call_args *args)
 
 void calls_leader_changed(struct shard *shard)
 {
+    uint64_t now = env_now(shard->env);
     list_for_each (node, &shard->calls) {
         struct call *call = list_entry(node, struct call, link);
-        if (call->state == CALL_AT_PEER && call->asked != shard->leader.node && call->args.retry) {
+        bool moved = call->state == CALL_AT_PEER && call->asked != shard->leader.node;
+        if (moved) {
             /* What the old one did, or not, the new one knows (R26). */
             peer_ask_cancel(&call->ask);
             call->state = CALL_IDLE;
+            call->left = !call->args.retry;
         }
         if (call->state == CALL_IDLE && !call->args.here) {
-            call->retry_ns = env_now(shard->env);
+            call->retry_ns = now;
             call_start_timer(call);
         }
     }
