@@ -73,7 +73,8 @@ static void follower_diverged(struct replica *r, const struct replica_arrived *i
         stop_following(r, "the leader's log differs below the high watermark known here", fx);
         return;
     }
-    r->truncations++;
+    if (target < r->end)
+        r->truncations++; /* else an epoch is forgotten that wrote nothing */
     effect_add(fx, target < r->log_start ? REPLICA_DO_RESET : REPLICA_DO_TRUNCATE)->offset = target;
 }
 
