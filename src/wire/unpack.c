@@ -1,7 +1,7 @@
 #include "wire/wire.h"
 
-/* A small message may grow 57-fold in memory (a repeated empty submessage is two bytes packed): what
- * one may take is capped by the arena, and once more here for arenas with a wide cap. */
+/* A small message may grow 57-fold in memory (a repeated empty submessage is two bytes packed):
+ * what one may take is capped by the arena, and once more here for arenas with a wide cap. */
 struct wire_allocator {
     struct arena *arena;
     size_t bytes_left;

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Three records made by these lines of Python, which know nothing of our code (crc32c is the bitwise
+/* Three records made by these lines of Python, which know nothing of our code (crc32c: the bitwise
  * loop over polynomial 0x82f63b78, v a zigzag varint):
  *   rec = lambda ts, off, k, val, hs: (body := b'\0' + v(ts) + v(off) + nullable(k) + nullable(val)
  *                                      + v(len(hs)) + headers(hs), v(len(body)) + body)[1]
