@@ -50,7 +50,7 @@ static const struct option_row table[] = {
      "What requests in work may hold together; over it the broker reads no sockets.",
      FIELD(queued_bytes_max)},
     {"max.connections", "", OPTION_INT, "4096", 16, 1000000, false,
-     "Connections of the broker; more are closed at once.", FIELD(connections_max)},
+     "Connections of the broker; more wait in the listeners' backlog.", FIELD(connections_max)},
     {"max.requests.in.flight.per.connection", "", OPTION_INT, "256", 1, 100000, false,
      "Requests of one connection in work; over it the broker does not read that socket.",
      FIELD(requests_in_flight_max)},
