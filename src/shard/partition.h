@@ -97,7 +97,8 @@ err_t partition_table_free(struct partition_table *table, bool sync);
  * strays. clean: of the directory. */
 struct partition_found {
     struct partition_id id;
-    uint32_t disk; /* index in env->disks */
+    uint32_t disk;    /* index in env->disks */
+    bool in_manifest; /* it may have acknowledged: else it is made anew when it is broken (R1) */
     char folder[TOPIC_NAME_MAX + 16];
 };
 void partition_table_found(struct partition_table *table, const struct partition_found *found, size_t count,

@@ -151,7 +151,7 @@ void partition_open(struct partition *p, const struct image_topic *topic, bool m
             .options = &options,
             .upcalls = {partition_flushed, p},
             .clean = table->disk_clean[p->disk],
-            .must_exist = found != NULL,
+            .must_exist = found != NULL && found->in_manifest,
             .settle_later = true,
         },
         &p->log, &recovery);

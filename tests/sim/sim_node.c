@@ -107,6 +107,7 @@ static void node_directory(struct sim_node *node)
         }
         struct partition_found *found = &node->found[config->found_count++];
         found->id = replica->id;
+        found->in_manifest = replica->in_manifest;
         memcpy(found->folder, replica->folder, sizeof found->folder);
     }
     config->found = node->found;

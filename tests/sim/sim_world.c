@@ -334,7 +334,7 @@ static void actor_exit_node(void *self, int code, const char *why)
         return;
     host->exiting = true;
     host->exit_code = code;
-    host->exit_why = why;
+    (void)snprintf(host->exit_why, sizeof host->exit_why, "%s", why); /* cut at the bound */
     sim_schedule(host->world, &host->exit_event, 0);
 }
 

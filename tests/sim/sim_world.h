@@ -94,7 +94,7 @@ struct sim_host {
     void (*message_free)(struct env_message *message);
     void *data;
     int exit_code;
-    const char *exit_why;
+    char exit_why[256];
     bool exiting;
     struct sim_event exit_event;
 };
