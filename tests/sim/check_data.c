@@ -19,7 +19,8 @@ struct truth_batch {
 
 /* One replica as it was after the last turn of its shard. */
 struct held {
-    bool seen; /* in this life */
+    bool seen;   /* in this life */
+    bool closed; /* by a shutdown: what it was at last was not seen */
     unsigned life;
     bool leading;
     offset_t end, durable, hw;
@@ -305,11 +306,12 @@ static void replica_first_look(struct check_data *data, const struct truth *part
                                struct held *replica, const struct sim_node *node,
                                const struct partition_view *view)
 {
-    if (view->end < replica->durable && replica->life != 0)
+    offset_t least = replica->closed ? replica->hw : replica->durable;
+    if (view->end < least && replica->life != 0)
         sim_fail(data->run, "what was flushed survives",
                  "%s-%d on node %d: ends at %" PRId64 " after a restart, %" PRId64
                  " was flushed before",
-                 part->topic, part->id.index, node->id, view->end, replica->durable);
+                 part->topic, part->id.index, node->id, view->end, least);
     *replica = (struct held){.seen = true, .life = node->life};
 }
 
@@ -345,7 +347,7 @@ static void replica_look(struct check_data *data, struct truth *part, struct sim
     struct held *replica = &part->replicas[node->id - 1];
     const struct partition_table *table = shard_partitions(node->shards[shard]);
     if (table == NULL) /* closed by a shutdown; maybe cut in the same turn */
-        replica->durable = replica->durable < replica->hw ? replica->durable : replica->hw;
+        replica->closed = true;
     if (table == NULL || !partition_look(table, &part->id, &view))
         return; /* not opened yet: what was flushed stays */
     if (!replica->seen || replica->life != node->life)
