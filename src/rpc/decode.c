@@ -34,22 +34,37 @@ static err_t rpc_read_partition(const ProtobufCBinaryData *topic, int32_t index,
 
 /* ---- requests with parts ---- */
 
+/* NULL: *ret_err says why. */
+static void *rpc_make_parts(struct request *request, size_t count, err_t *ret_err,
+                            const char **ret_sentence)
+{
+    if (count > REQUEST_PARTS_MAX) {
+        *ret_sentence = "the request names more partitions than one may: split it";
+        *ret_err = ERR_INVALID_REQUEST;
+        return NULL;
+    }
+    void *parts = session_request_parts(request, (uint32_t)count);
+    *ret_err = parts == NULL ? ERR_NO_MEMORY : ERR_OK;
+    return parts;
+}
+
 static err_t rpc_fill_produce(struct shard *shard, struct request *request, struct bytes attachment,
                               const char **ret_sentence)
 {
     const Karst__ProduceRequest *produce = (const Karst__ProduceRequest *)request->message;
     if (produce->acks < -1 || produce->acks > 1)
         return ERR_INVALID_REQUIRED_ACKS;
-    struct produce_part *parts = session_request_parts(request, (uint32_t)produce->n_partitions);
+    err_t err;
+    struct produce_part *parts = rpc_make_parts(request, produce->n_partitions, &err, ret_sentence);
     if (parts == NULL)
-        return ERR_NO_MEMORY;
+        return err;
     /* Our frame: the owner of a part patches its batches in place. */
     uint8_t *records = request->frame->bytes + (attachment.data - request->frame->bytes);
     size_t left = attachment.len;
     for (size_t i = 0; i < produce->n_partitions; i++) {
         const Karst__ProducePartition *row = produce->partitions[i];
         struct produce_part *part = &parts[i];
-        err_t err = rpc_read_partition(&row->topic_id, row->index, &part->part.id);
+        err = rpc_read_partition(&row->topic_id, row->index, &part->part.id);
         if (err != ERR_OK || row->bytes > left) {
             *ret_sentence = "the rows of the request do not fit its records";
             return ERR_INVALID_REQUEST;
@@ -81,18 +96,18 @@ static err_t rpc_fill_fetch(struct shard *shard, struct request *request, struct
                             const char **ret_sentence)
 {
     (void)attachment;
-    (void)ret_sentence;
     const Karst__FetchRequest *fetch = (const Karst__FetchRequest *)request->message;
-    struct fetch_part *parts = session_request_parts(request, (uint32_t)fetch->n_partitions);
+    err_t err;
+    struct fetch_part *parts = rpc_make_parts(request, fetch->n_partitions, &err, ret_sentence);
     if (parts == NULL)
-        return ERR_NO_MEMORY;
+        return err;
     request->bytes_max = rpc_least(fetch->bytes_max, RPC_FETCH_BYTES_MAX);
     request->bytes_min = rpc_least(fetch->bytes_min, request->bytes_max);
     request->deadline_ns = rpc_deadline(shard, fetch->wait_ms_max);
     for (size_t i = 0; i < fetch->n_partitions; i++) {
         const Karst__FetchPartition *row = fetch->partitions[i];
         struct fetch_part *part = &parts[i];
-        err_t err = rpc_read_partition(&row->topic_id, row->index, &part->part.id);
+        err = rpc_read_partition(&row->topic_id, row->index, &part->part.id);
         if (err != ERR_OK)
             return err;
         part->part.leader_epoch_asked = row->leader_epoch;
@@ -110,14 +125,15 @@ static err_t rpc_fill_list_offsets(struct shard *shard, struct request *request,
 {
     (void)shard;
     (void)attachment;
-    (void)ret_sentence;
     const Karst__ListOffsetsRequest *list = (const Karst__ListOffsetsRequest *)request->message;
-    struct list_offsets_part *parts = session_request_parts(request, (uint32_t)list->n_partitions);
+    err_t err;
+    struct list_offsets_part *parts =
+        rpc_make_parts(request, list->n_partitions, &err, ret_sentence);
     if (parts == NULL)
-        return ERR_NO_MEMORY;
+        return err;
     for (size_t i = 0; i < list->n_partitions; i++) {
         const Karst__ListOffsetsPartition *row = list->partitions[i];
-        err_t err = rpc_read_partition(&row->topic_id, row->index, &parts[i].part.id);
+        err = rpc_read_partition(&row->topic_id, row->index, &parts[i].part.id);
         if (err != ERR_OK)
             return err;
         parts[i].part.leader_epoch_asked = row->leader_epoch;
@@ -133,15 +149,15 @@ static err_t rpc_fill_epoch_end(struct shard *shard, struct request *request,
 {
     (void)shard;
     (void)attachment;
-    (void)ret_sentence;
     const Karst__EpochEndOffsetRequest *ask =
         (const Karst__EpochEndOffsetRequest *)request->message;
-    struct epoch_end_part *parts = session_request_parts(request, (uint32_t)ask->n_partitions);
+    err_t err;
+    struct epoch_end_part *parts = rpc_make_parts(request, ask->n_partitions, &err, ret_sentence);
     if (parts == NULL)
-        return ERR_NO_MEMORY;
+        return err;
     for (size_t i = 0; i < ask->n_partitions; i++) {
         const Karst__EpochEndOffsetPartition *row = ask->partitions[i];
-        err_t err = rpc_read_partition(&row->topic_id, row->index, &parts[i].part.id);
+        err = rpc_read_partition(&row->topic_id, row->index, &parts[i].part.id);
         if (err != ERR_OK)
             return err;
         parts[i].part.leader_epoch_asked = row->current_leader_epoch;

@@ -3,6 +3,8 @@
  * its quorum are played. After the connection is gone, nothing of it may be left. */
 #include "fuzz/fuzz.h"
 
+#include <stdlib.h>
+
 #include "base/logger.h"
 #include "rpc/rpc.h"
 #include "unit/shard/lab.h"
@@ -38,16 +40,22 @@ static void fuzz_hello(struct env *env, env_conn conn, bool broker)
         wire_frame(&(struct wire_frame_args){.kind = WIRE_HELLO, .message = &hello.base}));
 }
 
+static void fuzz_end(void)
+{
+    lab_fini(&lab);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static uint32_t generation;
+    if (size == 0)
+        return 0;
     if (generation == 0) {
         logger_set(LOGGER_OFF, NULL, NULL, false);
         lab_init(&lab, 2, 1);
         lab_settle(&lab, 1);
+        (void)atexit(fuzz_end); /* without it the leak checker speaks of the lab */
     }
-    if (size == 0)
-        return 0;
     env_conn conn = {.slot = FUZZ_SLOT, .generation = ++generation};
     struct env *env = sim_host_env(lab.nodes[0].host, 1);
     env->upcalls.accepted(env->actor, conn, 0, "fuzz");

@@ -8,7 +8,7 @@ struct partition_table *partition_table_new(const struct partition_host *host,
 {
     (void)options;
     struct partition_table *table = calloc(1, sizeof(*table));
-    ck_assert_ptr_nonnull(table);
+    ASSERT(table != NULL);
     table->host = *host;
     list_init(&table->held);
     return table;
@@ -45,7 +45,7 @@ void partition_table_lost(struct partition_table *table, const struct partition_
                           size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        ck_assert_uint_eq(partition_shard(&lost[i], table->host.shards), table->host.shard);
+        ASSERT(partition_shard(&lost[i], table->host.shards) == table->host.shard);
 }
 
 void partition_table_found(struct partition_table *table, const struct partition_found *found,
@@ -53,20 +53,20 @@ void partition_table_found(struct partition_table *table, const struct partition
 {
     (void)disk_clean;
     for (size_t i = 0; i < count; i++)
-        ck_assert_uint_eq(partition_shard(&found[i].id, table->host.shards), table->host.shard);
+        ASSERT(partition_shard(&found[i].id, table->host.shards) == table->host.shard);
 }
 
 void partition_table_apply(struct partition_table *table, struct image *image,
                            const struct image_difference *difference)
 {
-    ck_assert_ptr_nonnull(image);
-    ck_assert_ptr_nonnull(difference);
+    ASSERT(image != NULL);
+    ASSERT(difference != NULL);
     table->applied++;
 }
 
 static void fake_own(const struct partition_table *table, const struct part *part)
 {
-    ck_assert_uint_eq(partition_shard(&part->id, table->host.shards), table->host.shard);
+    ASSERT(partition_shard(&part->id, table->host.shards) == table->host.shard);
 }
 
 void partition_produce(struct partition_table *table, struct produce_part *part)
@@ -84,7 +84,7 @@ void partition_produce(struct partition_table *table, struct produce_part *part)
 static void fake_fill(const struct partition_table *table, struct fetch_part *part)
 {
     part->records = frame_new(table->record_bytes);
-    ck_assert_ptr_nonnull(part->records);
+    ASSERT(part->records != NULL);
     part->records->used = table->record_bytes;
     memset(part->records->bytes, (int)(0x40 + part->part.id.index), table->record_bytes);
 }
@@ -126,7 +126,7 @@ void partition_cancel(struct partition_table *table, struct part *part)
 
 void partition_delta(struct partition_table *table, struct replica_delta *delta)
 {
-    ck_assert_uint_eq(partition_shard(&delta->id, table->host.shards), table->host.shard);
+    ASSERT(partition_shard(&delta->id, table->host.shards) == table->host.shard);
     table->deltas++;
     table->last_delta = *delta;
 }
@@ -141,28 +141,28 @@ void partition_data(struct partition_table *table, const struct replica_data *da
 void partition_stream_lost(struct partition_table *table, node_id_t leader, err_t err)
 {
     (void)leader;
-    ck_assert_int_ne(err, ERR_OK);
+    ASSERT(err != ERR_OK);
     table->lost++;
 }
 
 void partition_follower_gone(struct partition_table *table, unsigned via_shard, env_conn conn)
 {
-    ck_assert_uint_eq(table->last_delta.via_shard, via_shard);
-    ck_assert(env_conn_equal(table->last_delta.conn, conn));
+    ASSERT(table->last_delta.via_shard == via_shard);
+    ASSERT(env_conn_equal(table->last_delta.conn, conn));
     table->gone++;
 }
 
 void partition_altered(struct partition_table *table, const struct partition_id *id,
                        const Karst__AlterPartitionItemReply *item)
 {
-    ck_assert_int_eq(item->index, id->index);
+    ASSERT(item->index == id->index);
     table->altered++;
 }
 
 void partition_alter_failed(struct partition_table *table, const struct partition_id *id, err_t err)
 {
     (void)id;
-    ck_assert_int_ne(err, ERR_OK);
+    ASSERT(err != ERR_OK);
     table->alter_failed++;
 }
 

@@ -5,13 +5,15 @@
 
 #include "rpc/rpc.h"
 
+enum { LAB_ROWS_MAX = 16 };
+
 /* ---- the played quorum ---- */
 
 static struct frame *quorum_reply(uint16_t method, const ProtobufCMessage *message)
 {
     struct frame *frame = wire_frame(
         &(struct wire_frame_args){.kind = WIRE_REPLY, .method = method, .message = message});
-    ck_assert_ptr_nonnull(frame);
+    ASSERT(frame != NULL);
     return frame;
 }
 
@@ -49,14 +51,16 @@ static struct frame *quorum_create(struct lab_node *node, const struct frame *fr
         return wire_error_frame(WIRE_CREATE_TOPICS, 0, ERR_NOT_CONTROLLER, NULL);
     const Karst__CreateTopicsRequest *request = (const Karst__CreateTopicsRequest *)message;
     Karst__CreateTopicsReply reply = KARST__CREATE_TOPICS_REPLY__INIT;
-    Karst__TopicResult result = KARST__TOPIC_RESULT__INIT, *results = &result;
-    ck_assert_uint_eq(request->n_topics, 1);
-    result.name = request->topics[0]->name;
-    result.has_topic_id = true;
-    result.topic_id = request->topics[0]->topic_id;
-    result.error = node->create_err;
-    reply.n_topics = 1;
-    reply.topics = &results;
+    Karst__TopicResult results[LAB_ROWS_MAX], *list[LAB_ROWS_MAX];
+    for (size_t i = 0; i < request->n_topics && i < LAB_ROWS_MAX; i++) {
+        karst__topic_result__init(&results[i]);
+        results[i].name = request->topics[i]->name;
+        results[i].has_topic_id = true;
+        results[i].topic_id = request->topics[i]->topic_id;
+        results[i].error = node->create_err;
+        list[reply.n_topics++] = &results[i];
+    }
+    reply.topics = list;
     return quorum_reply(WIRE_CREATE_TOPICS, &reply.base);
 }
 
@@ -64,14 +68,17 @@ static struct frame *quorum_delete(const ProtobufCMessage *message)
 {
     const Karst__DeleteTopicsRequest *request = (const Karst__DeleteTopicsRequest *)message;
     Karst__DeleteTopicsReply reply = KARST__DELETE_TOPICS_REPLY__INIT;
-    Karst__TopicResult result = KARST__TOPIC_RESULT__INIT, *results = &result;
-    ck_assert_uint_eq(request->n_topics, 1);
-    result.name = request->topics[0]->name;
-    result.has_topic_id = request->topics[0]->has_topic_id;
-    result.topic_id = request->topics[0]->topic_id;
-    result.error = ERR_UNKNOWN_TOPIC_ID; /* as if an earlier try had done it */
-    reply.n_topics = 1;
-    reply.topics = &results;
+    Karst__TopicResult results[LAB_ROWS_MAX], *list[LAB_ROWS_MAX];
+    for (size_t i = 0; i < request->n_topics && i < LAB_ROWS_MAX; i++) {
+        karst__topic_result__init(&results[i]);
+        results[i].name =
+            request->topics[i]->name == NULL ? (char *)(uintptr_t) "" : request->topics[i]->name;
+        results[i].has_topic_id = request->topics[i]->has_topic_id;
+        results[i].topic_id = request->topics[i]->topic_id;
+        results[i].error = ERR_UNKNOWN_TOPIC_ID; /* as if an earlier try had done it */
+        list[reply.n_topics++] = &results[i];
+    }
+    reply.topics = list;
     return quorum_reply(WIRE_DELETE_TOPICS, &reply.base);
 }
 
@@ -79,11 +86,14 @@ static struct frame *quorum_alter(const ProtobufCMessage *message)
 {
     const Karst__AlterPartitionRequest *request = (const Karst__AlterPartitionRequest *)message;
     Karst__AlterPartitionReply reply = KARST__ALTER_PARTITION_REPLY__INIT;
-    Karst__AlterPartitionItemReply item = KARST__ALTER_PARTITION_ITEM_REPLY__INIT, *items = &item;
-    item.topic_id = request->partitions[0]->topic_id;
-    item.index = request->partitions[0]->index;
-    reply.n_partitions = 1;
-    reply.partitions = &items;
+    Karst__AlterPartitionItemReply items[LAB_ROWS_MAX], *list[LAB_ROWS_MAX];
+    for (size_t i = 0; i < request->n_partitions && i < LAB_ROWS_MAX; i++) {
+        karst__alter_partition_item_reply__init(&items[i]);
+        items[i].topic_id = request->partitions[i]->topic_id;
+        items[i].index = request->partitions[i]->index;
+        list[reply.n_partitions++] = &items[i];
+    }
+    reply.partitions = list;
     return quorum_reply(WIRE_ALTER_PARTITION, &reply.base);
 }
 
@@ -100,13 +110,12 @@ static struct frame *quorum_allocate(struct lab_node *node)
 static struct frame *quorum_handle(struct lab_node *node, const struct frame *frame)
 {
     struct wire_header header;
-    ck_assert_int_eq(wire_decode_header(frame, &header), ERR_OK);
+    ASSERT(wire_decode_header(frame, &header) == ERR_OK);
     struct arena arena;
     arena_init(&arena, 1 << 20);
     ProtobufCMessage *message;
-    ck_assert_int_eq(wire_unpack(wire_method_find(header.method)->request,
-                                 wire_message(frame, &header), &arena, &message),
-                     ERR_OK);
+    ASSERT(wire_unpack(wire_method_find(header.method)->request, wire_message(frame, &header),
+                       &arena, &message) == ERR_OK);
     struct frame *reply = NULL;
     if (!node->active && header.method != WIRE_DESCRIBE_QUORUM) {
         node->others++;
@@ -145,7 +154,7 @@ static void quorum_post(struct lab_node *node, unsigned to, struct env_message *
     struct env *env = sim_host_env(node->host, LAB_SHARDS);
     message->type = type;
     message->from = LAB_SHARDS;
-    ck_assert_int_eq(env->mail.post(env->mail.self, to, message), ERR_OK);
+    ASSERT(env->mail.post(env->mail.self, to, message) == ERR_OK);
 }
 
 static void quorum_mail(void *actor, void *mail)
@@ -234,8 +243,8 @@ static void node_start(struct lab *lab, unsigned idx)
     quorum->actor = node;
     quorum->upcalls.mail = quorum_mail;
     for (unsigned i = 0; i < LAB_SHARDS; i++)
-        ck_assert_int_eq(shard_new(sim_host_env(node->host, i), i, &node->config, &node->shards[i]),
-                         ERR_OK);
+        ASSERT(shard_new(sim_host_env(node->host, i), i, &node->config, &node->shards[i]) ==
+               ERR_OK);
     for (unsigned i = 0; i < LAB_SHARDS; i++)
         shard_start(node->shards[i]);
 }
@@ -283,9 +292,9 @@ env_conn lab_dial(struct lab *lab, unsigned node)
 {
     env_conn conn;
     const char *host = lab->nodes[node].host->name;
-    ck_assert_int_eq(lab->client->net.dial(lab->client->net.self, host, LAB_PORT, &conn), ERR_OK);
+    ASSERT(lab->client->net.dial(lab->client->net.self, host, LAB_PORT, &conn) == ERR_OK);
     lab_run(lab, 20);
-    ck_assert(env_conn_equal(conn, lab->connected));
+    ASSERT(env_conn_equal(conn, lab->connected));
     return conn;
 }
 
@@ -308,9 +317,9 @@ static void lab_expect_hello(struct lab *lab, env_conn conn)
 {
     struct wire_header header;
     struct frame *frame = lab_take(lab, conn, 100);
-    ck_assert_ptr_nonnull(frame);
-    ck_assert_int_eq(wire_decode_header(frame, &header), ERR_OK);
-    ck_assert_int_eq(header.kind, WIRE_HELLO);
+    ASSERT(frame != NULL);
+    ASSERT(wire_decode_header(frame, &header) == ERR_OK);
+    ASSERT(header.kind == WIRE_HELLO);
     frame_unref(frame);
 }
 
@@ -401,14 +410,13 @@ ProtobufCMessage *lab_reply(struct lab *lab, env_conn conn, uint32_t correlation
     struct wire_header header;
     ProtobufCMessage *message;
     struct frame *frame = lab_take(lab, conn, 5000);
-    ck_assert_ptr_nonnull(frame);
-    ck_assert_int_eq(wire_decode_header(frame, &header), ERR_OK);
-    ck_assert_int_eq(header.kind, WIRE_REPLY);
-    ck_assert_uint_eq(header.correlation, correlation);
-    ck_assert_uint_eq(header.method, method);
-    ck_assert_int_eq(
-        wire_unpack(wire_method_find(method)->reply, wire_message(frame, &header), arena, &message),
-        ERR_OK);
+    ASSERT(frame != NULL);
+    ASSERT(wire_decode_header(frame, &header) == ERR_OK);
+    ASSERT(header.kind == WIRE_REPLY);
+    ASSERT(header.correlation == correlation);
+    ASSERT(header.method == method);
+    ASSERT(wire_unpack(wire_method_find(method)->reply, wire_message(frame, &header), arena,
+                       &message) == ERR_OK);
     frame_unref(frame);
     return message;
 }
@@ -417,17 +425,16 @@ err_t lab_take_error(struct lab *lab, env_conn conn)
 {
     struct wire_header header;
     struct frame *frame = lab_take(lab, conn, 5000);
-    ck_assert_ptr_nonnull(frame);
-    ck_assert_int_eq(wire_decode_header(frame, &header), ERR_OK);
-    ck_assert_int_eq(header.kind, WIRE_ERROR);
+    ASSERT(frame != NULL);
+    ASSERT(wire_decode_header(frame, &header) == ERR_OK);
+    ASSERT(header.kind == WIRE_ERROR);
     struct arena arena;
     arena_init(&arena, 1 << 16);
     ProtobufCMessage *message;
-    ck_assert_int_eq(
-        wire_unpack(&karst__error__descriptor, wire_message(frame, &header), &arena, &message),
-        ERR_OK);
+    ASSERT(wire_unpack(&karst__error__descriptor, wire_message(frame, &header), &arena, &message) ==
+           ERR_OK);
     err_t err = ((Karst__Error *)message)->code;
-    ck_assert_uint_gt(strlen(((Karst__Error *)message)->message), 5);
+    ASSERT(strlen(((Karst__Error *)message)->message) > 5);
     arena_fini(&arena);
     frame_unref(frame);
     return err;
@@ -551,7 +558,13 @@ void lab_lead(struct lab *lab, node_id_t leader)
 void lab_publish(struct lab *lab, struct record_list *records)
 {
     struct image *before = image_ref(lab->image);
-    lab->image = lab_apply(lab->image, records, NULL);
+    struct image_edit *edit = image_edit_begin(lab->image);
+    struct bytes entry = {records->data, records->len};
+    err_t err = image_edit_apply_entry(edit, entry, image_offset(lab->image) + 1);
+    ASSERT(err == ERR_OK);
+    image_unref(lab->image);
+    lab->image = image_edit_finish(edit, NULL);
+    record_list_fini(records);
     for (unsigned i = 0; i < lab->node_count; i++) {
         if (!lab->nodes[i].host->up)
             continue;

@@ -1,6 +1,7 @@
 /* lab.h - brokers whose shards are real, on simulated hosts: their partitions and their quorum are
  * played by the lab, and clients speak frames.
  *
+ * It asserts by ASSERT, not by check, since fuzz targets use it, too.
  * Nodes are 1, 2, ... on hosts "n0", "n1", ...; the last host is the clients'. */
 #ifndef KARST_TESTS_UNIT_SHARD_LAB_H
 #define KARST_TESTS_UNIT_SHARD_LAB_H

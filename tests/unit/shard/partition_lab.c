@@ -207,19 +207,20 @@ uint32_t lab_isr(const struct lab *lab)
     return digits;
 }
 
-static err_t lab_judge(const struct lab *lab, const struct lab_node *node,
-                       const Karst__AlterPartitionItem *item)
+static err_t lab_judge(const struct lab *lab, const struct lab_alter *alter)
 {
     const struct image_partition *p = lab_partition_now(lab);
     if (lab->alter_err != ERR_OK)
         return lab->alter_err;
-    if (p->leader != node->id || item->leader_epoch != p->leader_epoch)
+    if (p == NULL)
+        return ERR_UNKNOWN_TOPIC_OR_PARTITION;
+    if (p->leader != alter->from || alter->leader_epoch != p->leader_epoch)
         return ERR_FENCED_LEADER_EPOCH;
-    if (item->partition_epoch != p->partition_epoch)
+    if (alter->partition_epoch != p->partition_epoch)
         return ERR_INVALID_UPDATE_VERSION;
-    for (size_t i = 0; i < item->n_isr; i++) {
-        const struct image_broker *broker = image_broker(lab->image, item->isr[i]->node_id);
-        if (broker->epoch != item->isr[i]->broker_epoch || broker->state != BROKER_STATE_ACTIVE)
+    for (size_t i = 0; i < alter->isr_count; i++) {
+        const struct image_broker *broker = image_broker(lab->image, alter->isr[i].node);
+        if (broker->epoch != alter->isr[i].epoch || broker->state != BROKER_STATE_ACTIVE)
             return ERR_INELIGIBLE_REPLICA;
     }
     return ERR_OK;
@@ -229,22 +230,59 @@ static void lab_alter(void *self, const struct partition_id *id,
                       const Karst__AlterPartitionItem *item)
 {
     struct lab_node *node = self;
-    struct lab *lab = node->lab;
-    if (lab->hold_alters || node->mute) {
-        partition_alter_failed(node->table, id, ERR_REQUEST_TIMED_OUT);
+    struct lab_alter *alter = calloc(1, sizeof(*alter));
+    (void)id;
+    ck_assert_ptr_nonnull(alter);
+    *alter = (struct lab_alter){
+        .from = node->id,
+        .life = node->life,
+        .leader_epoch = item->leader_epoch,
+        .partition_epoch = item->partition_epoch,
+        .isr_count = item->n_isr,
+    };
+    for (size_t i = 0; i < item->n_isr; i++) {
+        alter->isr[i].node = item->isr[i]->node_id;
+        alter->isr[i].epoch = item->isr[i]->broker_epoch;
+    }
+    list_push_back(&node->lab->alters_sent, &alter->link);
+}
+
+static void lab_tell(struct lab *lab, const struct lab_alter *alter,
+                     const Karst__AlterPartitionItemReply *reply)
+{
+    struct lab_node *node = &lab->nodes[alter->from];
+    if (!node->up || node->life != alter->life || alter->told)
+        return;
+    if (reply == NULL)
+        partition_alter_failed(node->table, &lab->id, ERR_REQUEST_TIMED_OUT);
+    else
+        partition_altered(node->table, &lab->id, reply);
+    partition_turn_ended(node->table);
+}
+
+static void lab_control(struct lab *lab, struct lab_alter *alter)
+{
+    bool cut_off = lab->hold_alters || lab->nodes[alter->from].mute;
+    bool unsure = lab->unsure_alters && rng_below(&lab->rng, 3) == 0;
+    list_remove(&alter->link);
+    if (unsure && !alter->told) {
+        lab_tell(lab, alter, NULL);
+        alter->told = true;
+        list_push_back(&lab->alters_sent, &alter->link); /* it comes later, or never */
         return;
     }
     Karst__AlterPartitionItemReply reply = KARST__ALTER_PARTITION_ITEM_REPLY__INIT;
-    reply.error = lab_judge(lab, node, item);
-    if (reply.error == ERR_OK) {
+    reply.error = lab_judge(lab, alter);
+    if (reply.error == ERR_OK && !cut_off) {
         uint32_t isr = 0;
-        for (size_t i = 0; i < item->n_isr; i++)
-            isr = isr * 10 + (uint32_t)item->isr[i]->node_id;
+        for (size_t i = 0; i < alter->isr_count; i++)
+            isr = isr * 10 + (uint32_t)alter->isr[i].node;
         lab->alters++;
-        reply.partition_epoch = item->partition_epoch + 1;
+        reply.partition_epoch = alter->partition_epoch + 1;
         lab_change(lab, -2, isr, false);
     }
-    partition_altered(node->table, id, &reply);
+    lab_tell(lab, alter, cut_off ? NULL : &reply);
+    free(alter);
 }
 
 /* ---- life ---- */
@@ -284,8 +322,8 @@ static void lab_boot(struct lab *lab, struct lab_node *node)
             lost[lost_count++] = replica->id;
             continue;
         }
-        found[found_count] = (struct partition_found){
-            .id = replica->id, .in_manifest = replica->in_manifest};
+        found[found_count] =
+            (struct partition_found){.id = replica->id, .in_manifest = replica->in_manifest};
         memcpy(found[found_count++].folder, replica->folder, sizeof(replica->folder));
     }
     log_dir_state_fini(&state);
@@ -319,6 +357,7 @@ struct lab *lab_new(uint64_t seed)
     ck_assert_ptr_nonnull(lab);
     rng_seed(&lab->rng, seed);
     list_init(&lab->messages);
+    list_init(&lab->alters_sent);
     lab->now_ns = UINT64_C(1000000000000);
     lab->image = lab_image();
     lab->id = (struct partition_id){lab_uuid(LAB_TOPIC), 0};
@@ -438,6 +477,8 @@ void lab_free(struct lab *lab)
         frame_unref(call->request.frame);
         free(call);
     }
+    while (!list_empty(&lab->alters_sent))
+        free(list_entry(list_pop_front(&lab->alters_sent), struct lab_alter, link));
     image_unref(lab->image);
     frame_cache_drain();
     free(lab);
@@ -600,14 +641,20 @@ bool lab_pump_one(struct lab *lab)
         if (first)
             next[count++] = message;
     }
-    if (count + syncs == 0)
+    size_t alters = list_empty(&lab->alters_sent) ? 0 : 1;
+    if (count + syncs + alters == 0)
         return false;
-    size_t chosen = rng_below(&lab->rng, count + syncs);
+    size_t chosen = rng_below(&lab->rng, count + syncs + alters);
     if (chosen < count) {
         lab_deliver(lab, next[chosen]);
         return true;
     }
     chosen -= count;
+    if (chosen < alters) {
+        lab_control(lab, list_entry(lab->alters_sent.next, struct lab_alter, link));
+        return true;
+    }
+    chosen -= alters;
     for (node_id_t id = 1; id <= LAB_NODES; id++) {
         struct lab_node *node = &lab->nodes[id];
         size_t here = node->hold_syncs ? 0 : node->sync_count;

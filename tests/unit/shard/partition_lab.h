@@ -49,6 +49,21 @@ struct lab_message {
     struct frame *frame; /* header and attachment in one */
 };
 
+/* An AlterPartition on its way to the controller. */
+struct lab_alter {
+    struct list_node link;
+    node_id_t from;
+    uint32_t life;
+    bool told; /* that its outcome is unknown; it may still be accepted */
+    leader_epoch_t leader_epoch;
+    int32_t partition_epoch;
+    size_t isr_count;
+    struct {
+        node_id_t node;
+        broker_epoch_t epoch;
+    } isr[REPLICAS_MAX];
+};
+
 /* A produce or fetch with its answer. */
 struct lab_call {
     struct request request;
