@@ -141,6 +141,7 @@ struct quorum {
 
 void quorum_pump(struct quorum *quorum);
 void quorum_fail(struct quorum *quorum, const char *why);
+void quorum_fail_err(struct quorum *quorum, const char *what, err_t err);
 /* The message is taken. */
 void quorum_post(struct quorum *quorum, unsigned shard, struct env_message *message);
 /* A reply or error frame (taken; NULL: no memory, the caller's deadline ends it). */

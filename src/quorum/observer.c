@@ -132,7 +132,7 @@ static void installed(void *owner, err_t err)
     if (err == ERR_OK)
         err = store_reset(&observer->store, head->index, head->term);
     if (err != ERR_OK) {
-        quorum_fail(quorum, "a metadata snapshot can't be written");
+        quorum_fail_err(quorum, "a metadata snapshot can't be installed", err);
         return;
     }
     observer->members = head->members;
@@ -172,7 +172,7 @@ static bool install(struct quorum *quorum)
                                observer->install_head.term, file, installed, quorum,
                                &observer->write);
     if (err != ERR_OK)
-        quorum_fail(quorum, "a metadata snapshot can't be written");
+        quorum_fail_err(quorum, "a metadata snapshot can't be written", err);
     return true;
 }
 
@@ -240,8 +240,9 @@ static bool take_entries(struct quorum *quorum, const Karst__MetadataFetchReply 
         legal = legal && entry_legal(&entries[i]) && entries[i].term >= term;
         term = from->term;
     }
-    if (legal && store_append(&observer->store, entries, count) != ERR_OK)
-        quorum_fail(quorum, "the metadata log can't be written");
+    err_t err = legal ? store_append(&observer->store, entries, count) : ERR_OK;
+    if (err != ERR_OK)
+        quorum_fail_err(quorum, "the metadata log can't be written", err);
     for (size_t i = 0; i < count && legal && !quorum->failed; i++)
         if (!apply(quorum, &entries[i]))
             quorum_fail(quorum, "the metadata log holds an entry that can't be applied");
@@ -340,8 +341,8 @@ static void job_written(void *owner, err_t err)
         err = store_snapshot_taken(&observer->store, job->head.index, job->head.term,
                                    quorum_keep_from(quorum, job->head.index));
     job_free(job);
-    if (err != ERR_OK) {
-        quorum_fail(quorum, "a metadata snapshot can't be written");
+    if (err != ERR_OK && !overtaken) { /* an install has removed an overtaken one */
+        quorum_fail_err(quorum, "a metadata snapshot can't be written", err);
         return;
     }
     if (!overtaken)
@@ -364,7 +365,7 @@ static void job_done(struct env_done *op, err_t err)
     err = snapshot_write_start(observer->store.disk, job->head.index, job->head.term, file,
                                job_written, quorum, &job->write);
     if (err != ERR_OK)
-        quorum_fail(quorum, "a metadata snapshot can't be written");
+        quorum_fail_err(quorum, "a metadata snapshot can't be written", err);
 }
 
 void observer_settle(struct quorum *quorum)

@@ -53,6 +53,13 @@ void quorum_fail(struct quorum *quorum, const char *why)
     quorum->env->exit_node(quorum->env->self, 1, why);
 }
 
+void quorum_fail_err(struct quorum *quorum, const char *what, err_t err)
+{
+    char why[256];
+    (void)snprintf(why, sizeof why, "%s: %s", what, err_sentence(err));
+    quorum_fail(quorum, why);
+}
+
 void quorum_post(struct quorum *quorum, unsigned shard, struct env_message *message)
 {
     struct env_outbox *out = &quorum->out[shard];
@@ -263,7 +270,7 @@ static void log_flushed(void *owner, offset_t flushed_end, err_t err)
     if (quorum->voter)
         quorum_io_flushed(&quorum->io, flushed_end, err);
     else if (err != ERR_OK)
-        quorum_fail(quorum, "the metadata log can't be synced");
+        quorum_fail_err(quorum, "the metadata log can't be synced", err);
     quorum_pump(quorum);
 }
 
@@ -618,6 +625,7 @@ void quorum_look(const struct quorum *quorum, struct quorum_view *ret_view)
         view.clamped = quorum->io.clamped;
         view.held = quorum->io.held;
         view.stale = quorum->io.stale;
+        view.covered = quorum->io.covered;
     } else {
         view.commit_index = quorum->observer.commit_index;
         view.applied_index = view.last_index;

@@ -152,7 +152,7 @@ struct quorum_view {
     uint64_t term, commit_index, last_index, applied_index, snapshot_index;
     node_id_t leader_node; /* -1 */
     uint64_t truncations, snapshots_taken, snapshots_installed, elections_won;
-    uint64_t clamped, held, stale; /* how often the guard acted (raft-notes.md) */
+    uint64_t clamped, held, stale, covered; /* how often the guard acted (raft_guard.c) */
 };
 void quorum_look(const struct quorum *quorum, struct quorum_view *ret_view);
 struct image *quorum_image(const struct quorum *quorum); /* borrowed */

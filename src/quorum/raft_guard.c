@@ -29,11 +29,40 @@ static void clamp_commit(struct raft_append_entries *args)
         args->leader_commit = compared;
 }
 
+/* Rule "covered": 0.15 refuses entries that follow on one which its snapshot has swallowed, though
+ * all up to a snapshot is committed and so the same everywhere. The leader then steps back entry by
+ * entry: to a snapshot older than the follower's, without end, or to entry 1, which is appended at
+ * the log's end. So what the snapshot covers is taken off, and the rest follows on the snapshot. */
+static void skip_covered(struct quorum_io *io, struct raft_append_entries *args)
+{
+    const struct raft_log *log = &io->raft->log;
+    raft_index covered = log->snapshot.last_index;
+    bool has_previous = args->prev_log_index > log->offset || args->prev_log_index == covered;
+    if (args->prev_log_index >= covered || has_previous ||
+        (args->prev_log_index == 0 && log->offset == 0) || CANARY("quorum_no_covered"))
+        return;
+    raft_index skip = covered - args->prev_log_index;
+    if (skip >= args->n_entries) {
+        if (args->n_entries > 0)
+            raft_free(args->entries[0].batch);
+        raft_free(args->entries);
+        args->entries = NULL;
+        args->n_entries = 0;
+    } else {
+        args->n_entries -= (unsigned)skip;
+        memmove(args->entries, args->entries + skip, args->n_entries * sizeof *args->entries);
+    }
+    args->prev_log_index = covered;
+    args->prev_log_term = log->snapshot.last_term;
+    io->covered++;
+}
+
 void guard_receive(struct quorum_io *io, struct raft_message *message)
 {
     struct guard_context context = {0};
     switch (message->type) {
     case RAFT_IO_APPEND_ENTRIES:
+        skip_covered(io, &message->append_entries);
         clamp_commit(&message->append_entries);
         context = (struct guard_context){
             .set = true,

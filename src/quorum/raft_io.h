@@ -72,7 +72,7 @@ struct quorum_io {
     uint64_t own_term;         /* in which our barrier was appended; 0: none */
     uint64_t own_term_applied; /* and applied */
     uint64_t heard_ns;         /* of the leader, last */
-    uint64_t clamped, held, stale, truncations, snapshots_taken, snapshots_installed;
+    uint64_t clamped, held, stale, covered, truncations, snapshots_taken, snapshots_installed;
 };
 
 /* Takes store and loaded over (moved); vote is opened already. */

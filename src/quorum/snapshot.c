@@ -152,8 +152,10 @@ static void name_print(uint64_t index, uint64_t term, const char *ending, char n
                    term, ending);
 }
 
-/* "00000000000000000012-0000000003.checkpoint", and nothing after it. */
-static bool name_parse(const char *entry, uint64_t *ret_index, uint64_t *ret_term)
+/* "00000000000000000012-0000000003.checkpoint", and nothing after it; or the same with
+ * suffix_aside. */
+static bool name_parse(const char *entry, const char *ending, uint64_t *ret_index,
+                       uint64_t *ret_term)
 {
     char name[NAME_BYTES];
     char *end = NULL;
@@ -161,7 +163,7 @@ static bool name_parse(const char *entry, uint64_t *ret_index, uint64_t *ret_ter
     if (*end != '-')
         return false;
     uint64_t term = strtoull(end + 1, &end, 10);
-    name_print(index, term, suffix, name);
+    name_print(index, term, ending, name);
     if (strcmp(name + sizeof STORE_DIRECTORY, entry) != 0)
         return false;
     *ret_index = index;
@@ -178,7 +180,7 @@ static void newest_look(void *context, const char *entry, bool is_directory)
     struct newest *newest = context;
     uint64_t index = 0;
     uint64_t term = 0;
-    if (!is_directory && name_parse(entry, &index, &term) && index > newest->index)
+    if (!is_directory && name_parse(entry, suffix, &index, &term) && index > newest->index)
         *newest = (struct newest){index, term};
 }
 
@@ -205,14 +207,10 @@ static void removed_look(void *context, const char *entry, bool is_directory)
     struct removed *removed = context;
     uint64_t index = 0;
     uint64_t term = 0;
-    size_t len = strlen(entry);
-    size_t aside = strlen(suffix_aside);
-    bool left_aside = len > aside && strcmp(entry + len - aside, suffix_aside) == 0;
-    bool older = name_parse(entry, &index, &term) && index < removed->keep;
-    if (is_directory || removed->count == REMOVED_MAX || (!left_aside && !older))
+    bool ours =
+        name_parse(entry, suffix, &index, &term) || name_parse(entry, suffix_aside, &index, &term);
+    if (is_directory || removed->count == REMOVED_MAX || !ours || index >= removed->keep)
         return;
-    if (sizeof STORE_DIRECTORY + len >= NAME_BYTES)
-        return; /* no name of ours */
     (void)snprintf(removed->names[removed->count++], NAME_BYTES, STORE_DIRECTORY "/%s", entry);
 }
 

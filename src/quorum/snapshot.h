@@ -31,7 +31,7 @@ err_t snapshot_find(struct env_disk *disk, uint64_t *ret_index, uint64_t *ret_te
 /* malloc'd. ERR_NOT_FOUND. */
 err_t snapshot_read(struct env_disk *disk, uint64_t index, uint64_t term, uint8_t **ret_file,
                     size_t *ret_len);
-/* All but the newest, and what was left aside: best effort. */
+/* All before index, and what was left aside of such: best effort. */
 void snapshot_remove_older(struct env_disk *disk, uint64_t index);
 
 struct snapshot_write;

@@ -319,7 +319,12 @@ err_t store_snapshot_taken(struct store *store, uint64_t index, uint64_t term, u
     store->entries_since_snapshot = entries;
     store->snapshot_index = index;
     store->snapshot_term = term;
-    err_t err = log_drop_prefix(store->log, (offset_t)keep_from);
+    err_t err = ERR_OK;
+    /* An observer applies what is not flushed yet: that part of its log stays. */
+    if (keep_from > store_flushed(store) + 1)
+        keep_from = store_flushed(store) + 1;
+    if (keep_from > store_first(store))
+        err = log_drop_prefix(store->log, (offset_t)keep_from);
     if (err != ERR_OK)
         return err;
     spans_drop(store, store_first(store));

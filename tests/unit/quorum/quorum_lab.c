@@ -225,13 +225,15 @@ void lab_stop(struct lab *lab, unsigned idx, bool power_cut)
     struct lab_node *node = &lab->node[idx];
     if (node->quorum == NULL)
         return;
+    node->host->dying = true;
     quorum_free(node->quorum);
     node->quorum = NULL;
-    sim_host_stop(node->host);
+    /* The disk ends what is in flight first: that still closes files through the actor's env. */
     if (power_cut)
         sim_disk_power_cut(node->disk);
     else
         sim_disk_kill(node->disk);
+    sim_host_stop(node->host);
     image_unref(node->image);
     node->image = image_new_empty();
 }
@@ -492,4 +494,19 @@ bool lab_agrees(struct lab *lab)
             return false;
     }
     return true;
+}
+
+void lab_print(const struct lab *lab)
+{
+    for (unsigned i = 0; i < lab->nodes; i++) {
+        struct quorum_view v = lab_look(lab, i);
+        fprintf(stderr,
+                "node %u: %s%s%s term %" PRIu64 " leader %d last %" PRIu64 " commit %" PRIu64
+                " applied %" PRIu64 " snapshot %" PRIu64 " (taken %" PRIu64 " installed %" PRIu64
+                ") clamped %" PRIu64 " held %" PRIu64 " stale %" PRIu64 " %s\n",
+                i, lab->node[i].quorum == NULL ? "down" : "up", v.leader ? " leader" : "",
+                v.controller_active ? " active" : "", v.term, (int)v.leader_node, v.last_index,
+                v.commit_index, v.applied_index, v.snapshot_index, v.snapshots_taken,
+                v.snapshots_installed, v.clamped, v.held, v.stale, lab->node[i].stopped);
+    }
 }

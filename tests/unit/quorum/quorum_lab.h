@@ -91,5 +91,6 @@ bool lab_image_has(const struct image *image, unsigned command);
 bool lab_keeps_acknowledged(const struct lab *lab, unsigned node);
 /* All nodes that are up have the same image, and a leader. */
 bool lab_agrees(struct lab *lab);
+void lab_print(const struct lab *lab); /* each node's state, for a failed test */
 
 #endif
