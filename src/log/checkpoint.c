@@ -101,8 +101,9 @@ err_t log_save_checkpoint(struct log *log, bool sync, bool closed)
     };
     if (what.high_watermark > log->end)
         what.high_watermark = log->end;
-    /* R9: epochs are on the disk before the recovery point passes the batches that tell them. */
-    if (log->epochs.dirty) {
+    /* R9: epochs are on the disk before the recovery point passes the batches that tell them; and a
+     * truncation's are not, before it went down: rows above it are told anew by the batches. */
+    if (log->epochs.dirty && what.recovery.offset >= log->saved.recovery.offset) {
         err_t err = epochs_save(&log->epochs, log->disk, log->directory);
         if (err != ERR_OK)
             return err;

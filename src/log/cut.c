@@ -22,6 +22,9 @@ static err_t cut_find(struct log *log, offset_t offset, size_t *ret_idx,
         } else if (err != ERR_OK) {
             return err;
         }
+    } else if (log->cutting) {
+        point = log->cut; /* the end is there already, the files are not */
+        idx = segment_find(log, point.base);
     }
     *ret_idx = idx;
     *ret_point = point;
@@ -106,6 +109,8 @@ err_t log_truncate(struct log *log, offset_t offset)
         return ERR_OK;
     log->generation++; /* R6 */
     log->end = point.offset;
+    log->cut = point;
+    log->cutting = true;
     if (log->high_watermark > log->end)
         log->high_watermark = log->end;
     if (log->flushed.offset > point.offset)
@@ -120,6 +125,7 @@ err_t log_truncate(struct log *log, offset_t offset)
         log_fail(log, err, true);
         return log->failure;
     }
+    log->cutting = false;
     log->failure = ERR_OK;
     log->mendable = false;
     return ERR_OK;
@@ -183,6 +189,7 @@ err_t log_reset(struct log *log, offset_t offset)
         log_fail(log, err, false); /* the next start finishes it */
         return log->failure;
     }
+    log->cutting = false;
     log->failure = ERR_OK;
     log->mendable = false;
     return ERR_OK;
@@ -205,9 +212,11 @@ err_t log_drop_prefix(struct log *log, offset_t offset)
     if (log->flushed.base < log->start)
         log->flushed = (struct log_point){log->start, log->start, 0};
     log_forget_hints(log);
-    epochs_drop_prefix(&log->epochs, log->start);
-    /* Durable first: else a missing first segment would look like a lost one. */
+    /* Durable first: else a missing first segment would look like a lost one. Epochs go after it, since
+     * what the checkpoint calls the log needs its rows. */
     err_t err = log_save_checkpoint(log, true, false);
+    if (err == ERR_OK)
+        epochs_drop_prefix(&log->epochs, log->start);
     for (size_t i = 0; i < drop && err == ERR_OK; i++) { /* oldest first */
         log->bytes -= log->segments[i].bytes;
         err = segment_unlink(log, log->segments[i].base);

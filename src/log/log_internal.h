@@ -202,8 +202,10 @@ struct log {
     struct log_point flushed;
     uint64_t generation;
     uint64_t bytes;
-    err_t failure;  /* what appends answer; ERR_OK: good */
-    bool mendable;  /* the failure: log_truncate mends it */
+    err_t failure; /* what appends answer; ERR_OK: good */
+    bool mendable; /* the failure: log_truncate mends it */
+    bool cutting;  /* a truncation to cut failed half way: it must be done again first */
+    struct log_point cut;
     bool unsettled; /* created, not yet durable */
     bool detached;  /* closed while a sync is in flight */
 

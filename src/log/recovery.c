@@ -76,20 +76,15 @@ static err_t segment_file_bytes(struct recovery *r, offset_t base, uint64_t *ret
 
 /* A power cut during the creation left parts; nothing was appended before all of it was durable
  * (R21), so that segments with bytes mean something else was lost. */
-static err_t creation_sweep(struct recovery *r)
+static err_t creation_was_cut_short(struct recovery *r)
 {
     for (size_t i = 0; i < r->folder.count; i++) {
         uint64_t bytes;
         err_t err = segment_file_bytes(r, r->folder.bases[i], &bytes);
         if (err != ERR_OK)
             return err;
-        if (bytes > 0)
+        if (bytes > 0 || r->folder.bases[i] != 0)
             return ERR_CORRUPT;
-    }
-    for (size_t i = 0; i < r->folder.count; i++) {
-        err_t err = segment_unlink(r->log, r->folder.bases[i]);
-        if (err != ERR_OK)
-            return err;
     }
     return ERR_OK;
 }
@@ -100,7 +95,7 @@ static err_t log_create(struct recovery *r)
     struct env_disk *disk = log->disk;
     err_t err = disk->make_directory(disk->self, log->directory);
     if (err == ERR_EXISTS)
-        err = creation_sweep(r);
+        err = creation_was_cut_short(r);
     log->unsettled = true;
     if (err == ERR_OK)
         err = segment_create(log, 0);
@@ -350,9 +345,7 @@ static err_t recovery_cut(struct recovery *r, size_t folder_idx)
 static err_t recovery_above(struct recovery *r, size_t idx)
 {
     struct log *log = r->log;
-    err_t err = log->disk->sync_names(log->disk->self, log->directory);
-    if (err == ERR_OK)
-        err = index_start_buffer(log);
+    err_t err = index_start_buffer(log);
     epochs_cut(&log->epochs, r->checkpoint.recovery.offset); /* told anew by the batches */
     bool whole = true;
     for (size_t i = idx; i < r->folder.count && err == ERR_OK && whole; i++) {
@@ -361,6 +354,34 @@ static err_t recovery_above(struct recovery *r, size_t idx)
             err = recovery_cut(r, i);
     }
     return err;
+}
+
+/* R14, R21 for the small files and the names: an earlier life may have been killed before it synced
+ * them, or its sync failed, which left them clean in the cache and missing on the disk. */
+static err_t folder_sync(struct recovery *r)
+{
+    static const char *const files[] = {"checkpoint", "partition.metadata"};
+    struct env_disk *disk = r->args->disk;
+    char name[LOG_NAME_SIZE];
+    err_t err = ERR_OK;
+    for (size_t i = 0; i < ARRAY_LEN(files) && err == ERR_OK; i++) {
+        env_file file;
+        log_file_name(name, r->args->directory, files[i]);
+        err = disk->open(disk->self, name, 0, &file);
+        if (err == ERR_NOT_FOUND) {
+            err = ERR_OK;
+            continue;
+        }
+        if (err != ERR_OK)
+            break;
+        err = disk->sync_now(disk->self, file);
+        if (err == ERR_OK && !CANARY("log_recovery_believes_the_cache"))
+            err = disk->drop_cache(disk->self, file);
+        disk->close(disk->self, file);
+    }
+    if (err == ERR_OK)
+        err = disk->sync_names(disk->self, r->args->directory);
+    return err == ERR_OK ? disk->sync_names(disk->self, "") : err;
 }
 
 /* ---- after a clean stop ---- */
@@ -423,8 +444,12 @@ static err_t log_recover(struct recovery *r)
     size_t first, idx;
     bool clean = false;
     err_t err = checkpoint_load(log->disk, log->directory, &r->checkpoint);
+    /* It is as old as partition.metadata: torn, while nothing was ever appended here, it is a
+     * creation that a power cut caught. */
+    if ((err == ERR_NOT_FOUND || err == ERR_CORRUPT) && !r->args->must_exist)
+        return log_create(r);
     if (err != ERR_OK)
-        return err == ERR_NOT_FOUND ? ERR_CORRUPT : err; /* it is as old as partition.metadata */
+        return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
     log->saved = r->checkpoint;
     log->start = r->checkpoint.log_start;
     if (r->checkpoint.resetting) {
@@ -439,6 +464,8 @@ static err_t log_recover(struct recovery *r)
         err = clean_tail_holds(r, &clean);
     if (err == ERR_OK)
         err = recovery_below(r, first, idx);
+    if (err == ERR_OK && r->args->clean && !clean)
+        err = folder_sync(r);
     if (err != ERR_OK)
         return err;
     err = clean ? recovery_clean(r) : recovery_above(r, idx);
@@ -446,9 +473,6 @@ static err_t log_recover(struct recovery *r)
         return err;
     const struct segment *active = log_active(log);
     log->flushed = (struct log_point){log->end, active->base, active->bytes};
-    /* A process that was killed before its first append left a folder that only the page cache
-     * knows (R14, R21). */
-    log->unsettled = log->end == log->start;
     return ERR_OK;
 }
 
@@ -459,6 +483,8 @@ static err_t log_open_folder(struct recovery *r)
     err_t err = folder_read(r);
     if (err == ERR_NOT_FOUND)
         return args->must_exist ? ERR_NOT_FOUND : log_create(r);
+    if (err == ERR_OK && !args->clean)
+        err = folder_sync(r);
     if (err != ERR_OK)
         return err;
     err = partition_metadata_load(args->disk, args->directory, &topic);
