@@ -86,9 +86,11 @@ struct lab {
     struct lab_call *calls[LAB_PARTS_MAX];
     size_t call_count;
     struct partition_id id;
-    bool hold_alters; /* the controller does not answer */
-    err_t alter_err;  /* it refuses; ERR_OK: it does as asked */
-    uint64_t alters;  /* accepted */
+    struct list_node alters_sent;
+    bool hold_alters;   /* the controller is not there */
+    bool unsure_alters; /* outcomes are lost now and then, and what was given up comes later */
+    err_t alter_err;    /* it refuses; ERR_OK: it does as asked */
+    uint64_t alters;    /* accepted */
     struct partition_options options;
     uint64_t frames_up, frames_down;
 };
