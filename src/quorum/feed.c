@@ -30,6 +30,7 @@ static void publish(struct quorum *quorum, struct image_difference *difference)
 {
     struct metadata_update *update = calloc(1, sizeof *update);
     ASSERT(update != NULL);
+    quorum->feed.moved = true;
     atomic_init(&update->refs, quorum->config->shards);
     update->image = image_ref(quorum->feed.image);
     update->difference = difference;
@@ -42,23 +43,22 @@ static void publish(struct quorum *quorum, struct image_difference *difference)
     }
 }
 
-bool feed_settle(struct quorum *quorum)
+void feed_settle(struct quorum *quorum)
 {
     struct feed *feed = &quorum->feed;
     if (feed->edit == NULL)
-        return false;
+        return;
     struct image_difference *difference = NULL;
     struct image *before = feed->image;
     feed->image = image_edit_finish(feed->edit, &difference);
     feed->edit = NULL;
     image_unref(before);
     publish(quorum, difference);
-    return true;
 }
 
 void feed_replace(struct quorum *quorum, struct image *image)
 {
-    (void)feed_settle(quorum); /* what was applied before it is published before it */
+    feed_settle(quorum); /* what was applied before it is published before it */
     struct image *before = quorum->feed.image;
     quorum->feed.image = image;
     publish(quorum, image_difference_between(before, image));
@@ -130,7 +130,7 @@ static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsign
     struct quorum *quorum = fsm->data;
     if (quorum->failed)
         return RAFT_BUSY;
-    (void)feed_settle(quorum); /* false: it is published already */
+    feed_settle(quorum);
     ASSERT(quorum->feed.snapshot == NULL);
     quorum->feed.snapshot = image_ref(quorum->feed.image);
     *bufs = NULL;

@@ -26,13 +26,14 @@ struct feed {
     struct image *image;     /* what is published */
     struct image_edit *edit; /* applied, not yet published; NULL: nothing */
     struct image *snapshot;  /* that is being encoded on a worker */
+    bool moved;              /* published, and the pump has not looked yet */
 };
 void feed_init(struct quorum *quorum);
 void feed_fini(struct quorum *quorum);
 /* A command's entry. On failure the process ends, and false. */
 bool feed_apply(struct quorum *quorum, uint64_t index, struct bytes padded);
-/* Publishes what was applied; false: nothing was. */
-bool feed_settle(struct quorum *quorum);
+/* Publishes what was applied. */
+void feed_settle(struct quorum *quorum);
 /* A restored snapshot's image (one reference, taken). */
 void feed_replace(struct quorum *quorum, struct image *image);
 /* Decodes and replaces. On failure the process ends, and false. */

@@ -249,7 +249,9 @@ void quorum_pump(struct quorum *quorum)
             continue;
         if (quorum->failed)
             return;
-        bool moved = feed_settle(quorum);
+        feed_settle(quorum);
+        bool moved = quorum->feed.moved; /* also by a snapshot on the way */
+        quorum->feed.moved = false;
         if (quorum->voter)
             leader_settle(quorum, moved);
         bool leader_changed = tell_leader(quorum);
