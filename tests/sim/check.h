@@ -56,5 +56,7 @@ void check_quorum_shard(struct check_quorum *check, struct sim_node *node, unsig
 /* The newest image that was committed; NULL: none yet. */
 struct image *check_quorum_image(const struct check_quorum *check);
 bool check_quorum_converged(const struct check_quorum *check, char *ret_why, size_t size);
+/* Where each node stands, into the timeline. */
+void check_quorum_describe(const struct check_quorum *check);
 
 #endif

@@ -291,3 +291,18 @@ bool check_quorum_converged(const struct check_quorum *check, char *ret_why, siz
     image_each_topic(check->newest, topic_in_sync, &bad);
     return !bad.found;
 }
+
+void check_quorum_describe(const struct check_quorum *check)
+{
+    for (unsigned i = 0; i < check->run->node_count; i++) {
+        const struct quorum_view *view = &check->members[i].view;
+        sim_say(check->run,
+                "node %u: %s%s term %" PRIu64 " of node %d, last %" PRIu64 " commit %" PRIu64
+                " applied %" PRIu64 " snapshot %" PRIu64 "; shards at %" PRId64 " %" PRId64
+                " %" PRId64,
+                i + 1, view->voter ? "voter" : "observer", view->leader ? ", leads," : ",",
+                view->term, view->leader_node, view->last_index, view->commit_index,
+                view->applied_index, view->snapshot_index, check->members[i].shard_offsets[0],
+                check->members[i].shard_offsets[1], check->members[i].shard_offsets[2]);
+    }
+}

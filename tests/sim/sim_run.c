@@ -183,6 +183,7 @@ static bool run_until_ready(struct sim_run *run, const struct run_options *optio
             return true;
         }
     }
+    check_quorum_describe(run->quorum);
     sim_fail(run, "all converges when faults end", "not within %" PRIu64 " s: %s",
              bound_ns / 1000000000, why);
     return false;
