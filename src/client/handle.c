@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/logger.h"
+
 static_assert((int)KARST_ERR_OFFSET_OUT_OF_RANGE == ERR_OFFSET_OUT_OF_RANGE, "karst.h, err.h");
 static_assert((int)KARST_ERR_UNKNOWN_TOPIC_OR_PARTITION == ERR_UNKNOWN_TOPIC_OR_PARTITION,
               "karst.h, err.h");
@@ -183,6 +185,7 @@ int karst_new(const struct karst_config *config, struct karst **ret_karst, char 
         why = unread;
         why_size = sizeof(unread);
     }
+    logger_set(LOGGER_OFF, NULL, NULL, false); /* a library tells its caller, not standard error */
     struct client_config checked = config->client;
     err_t err = client_config_check(&checked, why, why_size);
     if (err != ERR_OK)

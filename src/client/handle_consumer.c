@@ -104,15 +104,19 @@ static err_t karst_read_slice(struct karst *karst, struct karst_record *into, in
     err_t err = ERR_OK;
     while (count < max) {
         struct record record;
-        err =
-            karst->in_batch ? record_cursor_next(&karst->cursor, &record) : karst_next_batch(karst);
-        if (err == ERR_NOT_FOUND && karst->in_batch) {
+        if (!karst->in_batch) {
+            err = karst_next_batch(karst);
+            if (err != ERR_OK)
+                break;
+        }
+        err = record_cursor_next(&karst->cursor, &record);
+        if (err == ERR_NOT_FOUND) {
             karst->in_batch = false;
             continue;
         }
         if (err != ERR_OK)
             break;
-        if (!karst->in_batch || record.offset < karst->next) /* asked for from within a batch */
+        if (record.offset < karst->next) /* asked for from within a batch */
             continue;
         karst->next = record.offset + 1;
         karst_show(karst->slice, &record, &into[count++]);

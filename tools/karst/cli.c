@@ -128,16 +128,14 @@ int cli_getopt(struct cli *cli, int argc, char **argv, const struct option *long
     memcpy(&all[count], common_options, sizeof(common_options));
     opterr = 0;
     for (;;) {
-        int at = optind;
         int option = getopt_long(argc, argv, ":h", all, NULL);
         if (option == -1)
             return -1;
         if (option == 'h')
             option = OPTION_HELP;
         if (option == ':' || option == '?') {
-            const char *word = at < argc && at > 0 ? argv[at] : argv[optind - 1];
-            *ret_exit =
-                cli_usage(cli, option == ':' ? "%s needs a value" : "unknown option %s", word);
+            *ret_exit = cli_usage(cli, option == ':' ? "%s needs a value" : "unknown option %s",
+                                  argv[optind - 1]);
             return -2;
         }
         option = cli_take_common(cli, option, ret_exit);
