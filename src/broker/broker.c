@@ -226,18 +226,20 @@ static err_t broker_start(struct broker *b, const char *config_file)
     return err;
 }
 
-/* SIGTERM and SIGINT: leave in order; a second one: at once. */
+/* SIGTERM and SIGINT: leave in order; a second one: without waiting for the leaderships to move (the
+ * controller may be gone for good); a third one: at once. */
 static void broker_wait(struct broker *b)
 {
+    static const char *const answers[] = {"moving leadership away, then stopping",
+                                          "closing the logs, then stopping", "stopping at once"};
     sigset_t signals;
     (void)sigemptyset(&signals); /* can't fail */
     (void)sigaddset(&signals, SIGTERM);
     (void)sigaddset(&signals, SIGINT);
-    bool asked = false;
-    for (int number; (number = io_node_wait(b->io, &signals)) != 0; asked = true) {
-        log_info("signal %d: %s", number,
-                 asked ? "stopping at once" : "moving leadership away, then stopping");
-        struct shard_drain_message *drain = asked ? NULL : calloc(1, sizeof *drain);
+    unsigned asked = 0;
+    for (int number; (number = io_node_wait(b->io, &signals)) != 0;) {
+        log_info("signal %d: %s", number, answers[asked]);
+        struct shard_drain_message *drain = asked == 2 ? NULL : calloc(1, sizeof *drain);
         if (drain != NULL) {
             drain->message.type = SHARD_MESSAGE_DRAIN;
             drain->timeout_ns = ENV_MS(b->world.options.controlled_shutdown_ms);
@@ -246,6 +248,7 @@ static void broker_wait(struct broker *b)
             free(drain);
             io_node_end(b->io, 1, "stopped by a signal");
         }
+        asked += asked < 2;
     }
 }
 

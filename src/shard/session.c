@@ -28,7 +28,8 @@ void session_accepted(struct shard *shard, env_conn conn, unsigned listener, con
     if (shard->connections < shard->config->connections_max && !shard->stopping)
         session = calloc(1, sizeof(*session));
     if (session == NULL || conn_add(shard, conn, CONN_SESSION, session) != ERR_OK) {
-        log_warn("connection of %s refused: %u are open", peer, shard->connections);
+        if (!shard->stopping)
+            log_warn("connection of %s refused: %u are open", peer, shard->connections);
         free(session);
         env->net.drop(env->net.self, conn);
         return;
