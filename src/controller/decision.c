@@ -4,6 +4,9 @@
 #include "base/logger.h"
 #include "controller/internal.h"
 
+/* Far above what is legal, and under what fits in an entry. */
+enum { RECORD_BYTES_MAX = METADATA_ENTRY_BYTES_MAX / 4 };
+
 void decision_begin(struct controller *c, struct record_list *records, int64_t entry_offset,
                     uint64_t now_ns)
 {
@@ -16,6 +19,8 @@ void decision_begin(struct controller *c, struct record_list *records, int64_t e
 
 err_t decision_add(struct controller *c, const ProtobufCMessage *record)
 {
+    if (protobuf_c_message_get_packed_size(record) > RECORD_BYTES_MAX)
+        return ERR_INVALID_REQUEST; /* a name or a list of somebody's request is absurd */
     struct record_list *list = c->records;
     const size_t len = list->len, count = list->count;
     record_list_add(list, record);
