@@ -257,7 +257,7 @@ struct lab *lab_new(const struct lab_options *options)
         node->idx = i;
         node->image = image_new_empty();
         node->disk = sim_disk_new(&(struct sim_disk_options){
-            .seed = options->seed + i, .sync_ns_min = 100000, .sync_ns_max = 3000000});
+            .seed = options->seed + i, .sync_ns_min = 1000000, .sync_ns_max = 3000000});
         node->host = sim_host_add(&lab->world);
         node->host->disk = node->disk;
         node->host->data = node;
@@ -408,6 +408,16 @@ void lab_heal(struct lab *lab)
     lab->loss_ppm = 0;
     lab->duplicate_ppm = 0;
     lab->filter = NULL;
+}
+
+void lab_inject(struct lab *lab, unsigned from, unsigned to, const Karst__RaftMessage *raft)
+{
+    struct quorum_oneway *oneway = calloc(1, sizeof *oneway);
+    oneway->message.type = QUORUM_ONEWAY;
+    oneway->peer = (node_id_t)from;
+    oneway->frame = wire_frame(&(struct wire_frame_args){
+        .kind = WIRE_ONEWAY, .method = WIRE_RAFT, .message = &raft->base});
+    post(lab, to, oneway);
 }
 
 /* ---- commands ---- */

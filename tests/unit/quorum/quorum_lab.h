@@ -82,6 +82,9 @@ void lab_cut(struct lab *lab, unsigned node, bool cut); /* from and to all other
 void lab_heal(struct lab *lab);
 struct quorum_view lab_look(const struct lab *lab, unsigned node);
 
+/* A raft message of from's reaches to, past cuts and filter. */
+void lab_inject(struct lab *lab, unsigned from, unsigned to, const Karst__RaftMessage *raft);
+
 /* Sends a command to a node; returns its number. */
 unsigned lab_command(struct lab *lab, unsigned node);
 /* Sends it to the leader, again when refused, until it is acknowledged. */
