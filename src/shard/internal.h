@@ -211,7 +211,8 @@ struct shard {
     unsigned outboxes_waiting;
     bool paused; /* an outbox waits, or the shard stops: no requests are read */
     bool stopping, dying;
-    bool doomed; /* some session is */
+    bool doomed;           /* some session is */
+    uint32_t disks_failed; /* bits, as far as this shard's replicas saw */
 
     struct quorum_address leader;
     uint64_t term;

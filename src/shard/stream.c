@@ -98,9 +98,9 @@ static void alter_send(struct shard *shard)
     struct frame *frame = wire_frame(&(struct wire_frame_args){
         .kind = WIRE_REQUEST, .method = WIRE_ALTER_PARTITION, .message = &request.base});
     if (frame != NULL)
-        /* R5: each try's outcome is the partition's to know. A second one, refused because the first
-         * was accepted, would read as a refusal: the retry is the partition's, which keeps the
-         * maximal ISR meanwhile. */
+        /* R5: each try's outcome is the partition's to know. A second one, refused because the
+         * first was accepted, would read as a refusal: the retry is the partition's, which keeps
+         * the maximal ISR meanwhile. */
         batch->call = call_begin(
             shard, &(struct call_args){
                        .frame = frame,
@@ -206,6 +206,21 @@ static void host_stream_reply(void *self, unsigned via_shard, env_conn conn, str
     shard_post(shard, via_shard, &reply->message, SHARD_STREAM_REPLY);
 }
 
+/* One failed directory is contained: its replicas answer KAFKA_STORAGE_ERROR, the others go on. A
+ * broker without any is none: its end lets others lead. */
+static void host_replica_failed(void *self, const struct partition_id *id, uint32_t disk, err_t err)
+{
+    struct shard *shard = self;
+    (void)id; /* the partition has logged it */
+    if (err != ERR_KAFKA_STORAGE_ERROR)
+        return;
+    ASSERT(disk < DIRECTORIES_MAX);
+    shard->disks_failed |= 1U << disk;
+    if (shard->disks_failed == (1U << shard->env->disk_count) - 1)
+        shard->env->exit_node(shard->env->self, 1,
+                              "every log directory has failed; see the lines above, and the disks");
+}
+
 static bool host_lease_valid(void *self, uint64_t now_ns)
 {
     return shard_lease_valid(self, now_ns);
@@ -230,6 +245,7 @@ void stream_host_init(struct shard *shard, struct partition_host *ret_host)
         .alter_partition = host_alter_partition,
         .lease_valid = host_lease_valid,
         .broker_epoch = host_broker_epoch,
+        .replica_failed = host_replica_failed,
     };
 }
 

@@ -36,9 +36,10 @@ static void fake_end_all(struct partition_table *table, err_t err)
 err_t partition_table_free(struct partition_table *table, bool sync)
 {
     (void)sync;
+    err_t err = table->free_err;
     fake_end_all(table, ERR_NOT_LEADER_OR_FOLLOWER);
     free(table);
-    return ERR_OK;
+    return err;
 }
 
 void partition_table_lost(struct partition_table *table, const struct partition_id *lost,

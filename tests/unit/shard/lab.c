@@ -222,6 +222,8 @@ static void node_start(struct lab *lab, unsigned idx)
     node->host->message_free = shard_message_free;
     node->host->exited = node_exited;
     node->host->data = node;
+    node->disk = sim_disk_new(&(struct sim_disk_options){.seed = idx + 1});
+    node->host->disk = node->disk;
     sim_host_boot(node->host, LAB_SHARDS + 1);
     node->config = (struct shard_config){
         .node = node->id,
@@ -260,6 +262,7 @@ void lab_stop_node(struct lab *lab, unsigned idx)
         node->shards[i] = NULL;
     }
     sim_host_stop(node->host);
+    sim_disk_free(node->disk);
     frame_unref(node->last_create);
     node->last_create = NULL;
 }

@@ -20,6 +20,7 @@ struct lab_node {
     struct lab *lab;
     node_id_t id;
     struct sim_host *host;
+    struct sim_disk *disk;
     struct shard_config config;
     struct shard *shards[LAB_SHARDS];
     /* What its quorum was told: counts of calls by method, and the last one. */
@@ -119,6 +120,7 @@ struct partition_table {
     bool hold;             /* produce waits until fake_release */
     bool stuck;            /* parts that are held stay past their deadline */
     err_t err;             /* of every part */
+    err_t free_err;        /* of the table's end */
     uint32_t record_bytes; /* what a fetch finds; 0: it waits */
     offset_t next_offset;
     unsigned produced, fetched, canceled, applied, turns, deltas, data, gone, lost, altered,

@@ -168,6 +168,17 @@ START_TEST(a_cluster_that_is_not_ours_ends_the_process)
 }
 END_TEST
 
+/* Is the marker of a clean stop there? */
+static bool clean(unsigned node)
+{
+    struct env_disk *disk = &sim_host_env(lab.nodes[node].host, 0)->disks[0];
+    env_file file;
+    if (disk->open(disk->self, ".kafka_cleanshutdown", 0, &file) != ERR_OK)
+        return false;
+    disk->close(disk->self, file);
+    return true;
+}
+
 START_TEST(drain_waits_for_the_controller_then_stops_clean)
 {
     setup(2, 2);
@@ -187,10 +198,12 @@ START_TEST(drain_waits_for_the_controller_then_stops_clean)
         (Karst__ProduceReply *)lab_reply(&lab, conn, id, WIRE_PRODUCE, &arena);
     ck_assert_int_eq(reply->partitions[0]->error, ERR_NOT_LEADER_OR_FOLLOWER);
     arena_fini(&arena);
+    ck_assert(!clean(0));
     lab_run(&lab, 100);
     ck_assert(lab.nodes[0].exited);
     ck_assert_int_eq(lab.nodes[0].exit_code, 0);
     ck_assert(lab_is_closed(&lab, conn));
+    ck_assert(clean(0));
     lab_fini(&lab);
 }
 END_TEST
@@ -223,6 +236,35 @@ START_TEST(a_second_drain_does_not_wait)
 }
 END_TEST
 
+START_TEST(a_stop_that_could_not_sync_all_leaves_no_marker)
+{
+    setup(2, 2);
+    lab.nodes[1].may_shut_down = true;
+    fake_table(&lab, 0, 1)->free_err = ERR_KAFKA_STORAGE_ERROR;
+    shard_drain(lab.nodes[0].shards[0], ENV_MS(10000));
+    lab_run(&lab, 300);
+    ck_assert(lab.nodes[0].exited);
+    ck_assert(!clean(0));
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(a_broker_whose_last_directory_failed_ends_itself)
+{
+    setup(2, 2);
+    struct partition_table *table = fake_table(&lab, 0, 1);
+    struct partition_id id = lab_partition_id(0);
+    table->host.replica_failed(table->host.self, &id, 0, ERR_REPLICA_NOT_AVAILABLE);
+    lab_run(&lab, 10);
+    ck_assert(!lab.nodes[0].exited); /* that replica alone stopped */
+    table->host.replica_failed(table->host.self, &id, 0, ERR_KAFKA_STORAGE_ERROR);
+    lab_run(&lab, 10);
+    ck_assert(lab.nodes[0].exited);
+    ck_assert_int_eq(lab.nodes[0].exit_code, 1);
+    lab_fini(&lab);
+}
+END_TEST
+
 CHECK_MAIN("shard/lifecycle", a_broker_registers_and_all_its_shards_have_the_lease,
            heartbeats_tell_the_offset_that_all_shards_have,
            the_lease_ends_with_the_session_after_the_last_answered_heartbeat,
@@ -231,4 +273,6 @@ CHECK_MAIN("shard/lifecycle", a_broker_registers_and_all_its_shards_have_the_lea
            a_broker_that_is_not_known_registers_again, registration_goes_on_until_somebody_answers,
            a_cluster_that_is_not_ours_ends_the_process,
            drain_waits_for_the_controller_then_stops_clean,
-           drain_stops_without_the_controller_when_its_time_is_over, a_second_drain_does_not_wait)
+           drain_stops_without_the_controller_when_its_time_is_over, a_second_drain_does_not_wait,
+           a_stop_that_could_not_sync_all_leaves_no_marker,
+           a_broker_whose_last_directory_failed_ends_itself)
