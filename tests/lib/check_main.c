@@ -6,9 +6,15 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/canary.h"
+
 int check_main_run(const char *name, const TTest *const *tests, size_t count)
 {
     const char *only = getenv("CHECK_ONLY");
+#ifdef KARST_CANARIES
+    if (getenv("KARST_CANARY") != NULL)
+        canary_arm(getenv("KARST_CANARY")); /* and then some test must fail */
+#endif
     Suite *suite = suite_create(name);
     TCase *tcase = tcase_create(name);
     size_t chosen = 0;

@@ -351,17 +351,9 @@ static void lab_boot(struct lab *lab, struct lab_node *node)
     lab_catch_up(lab, node);
 }
 
-struct lab *lab_new(uint64_t seed)
+struct partition_options lab_options(void)
 {
-    struct lab *lab = calloc(1, sizeof(*lab));
-    ck_assert_ptr_nonnull(lab);
-    rng_seed(&lab->rng, seed);
-    list_init(&lab->messages);
-    list_init(&lab->alters_sent);
-    lab->now_ns = UINT64_C(1000000000000);
-    lab->image = lab_image();
-    lab->id = (struct partition_id){lab_uuid(LAB_TOPIC), 0};
-    lab->options = (struct partition_options){
+    return (struct partition_options){
         .replica_lag_max_ns = ENV_MS(10000),
         .replica_fetch_bytes_max = 1 << 20,
         .replica_fetch_response_bytes_max = 4 << 20,
@@ -372,6 +364,19 @@ struct lab *lab_new(uint64_t seed)
         .preallocate_bytes = 16 << 10,
         .waiters_max = 100,
     };
+}
+
+struct lab *lab_new_with(uint64_t seed, const struct partition_options *options)
+{
+    struct lab *lab = calloc(1, sizeof(*lab));
+    ck_assert_ptr_nonnull(lab);
+    rng_seed(&lab->rng, seed);
+    list_init(&lab->messages);
+    list_init(&lab->alters_sent);
+    lab->now_ns = UINT64_C(1000000000000);
+    lab->image = lab_image();
+    lab->id = (struct partition_id){lab_uuid(LAB_TOPIC), 0};
+    lab->options = *options;
     const struct log_dir_meta meta = {lab_uuid(1), lab_uuid(2), -1};
     for (node_id_t id = 1; id <= LAB_NODES; id++) {
         lab_node_init(lab, id);
@@ -379,6 +384,12 @@ struct lab *lab_new(uint64_t seed)
         lab_boot(lab, &lab->nodes[id]);
     }
     return lab;
+}
+
+struct lab *lab_new(uint64_t seed)
+{
+    struct partition_options options = lab_options();
+    return lab_new_with(seed, &options);
 }
 
 /* As the real quorum's entry: the old incarnation leaves every ISR that has another member (R2). */

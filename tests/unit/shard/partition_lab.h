@@ -95,6 +95,8 @@ struct lab {
     uint64_t frames_up, frames_down;
 };
 
+struct partition_options lab_options(void);
+struct lab *lab_new_with(uint64_t seed, const struct partition_options *options);
 struct lab *lab_new(uint64_t seed);
 void lab_free(struct lab *lab);
 

@@ -32,7 +32,6 @@ START_TEST(many_produces_ride_in_few_frames)
     lab_pump(lab);
     uint64_t down = lab->frames_down;
     lab->nodes[1].hold_syncs = true;
-    lab->options.waiters_max = 100;
     for (int i = 0; i < 100; i++)
         calls[i] = lab_produce(lab, 1, -1, 1, "x");
     lab_pump(lab);
@@ -268,8 +267,9 @@ END_TEST
 
 START_TEST(a_slow_reader_gets_no_more_than_its_window)
 {
-    struct lab *lab = lab_new(check_main_seed());
-    lab->options.replica_fetch_bytes_max = 4000;
+    struct partition_options options = lab_options();
+    options.replica_fetch_bytes_max = 4000;
+    struct lab *lab = lab_new_with(check_main_seed(), &options);
     lab_create(lab);
     lab_pump(lab);
     lab_mute(lab, 3, true);
