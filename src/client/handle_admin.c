@@ -271,6 +271,12 @@ static bool admin_fill_partitions(struct arena *arena, const Karst__MetadataTopi
     return true;
 }
 
+static int admin_compare_topics(const void *a, const void *b)
+{
+    const struct karst_topic *left = a, *right = b;
+    return strcmp(left->name, right->name);
+}
+
 /* The rows stay where they were read: in the arena that becomes the result's. */
 static bool admin_fill_topics(struct arena *arena, const Karst__MetadataReply *reply,
                               struct karst_topics *into)
@@ -295,6 +301,7 @@ static bool admin_fill_topics(struct arena *arena, const Karst__MetadataReply *r
         if (!admin_fill_partitions(arena, row, &topics[i]))
             return false;
     }
+    qsort(topics, reply->n_topics, sizeof(*topics), admin_compare_topics);
     into->topics = topics;
     into->count = reply->n_topics;
     return true;

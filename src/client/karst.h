@@ -226,7 +226,7 @@ struct karst_topics {
     size_t count;
 };
 
-/* names NULL: all topics. An unknown topic is an entry with err set. */
+/* names NULL: all topics. In order of names; an unknown topic is an entry with err set. */
 KARST_API int karst_topics_describe(struct karst *karst, const char *const *names, size_t count,
                                     int timeout_ms, struct karst_topics **ret_topics);
 KARST_API void karst_topics_free(struct karst_topics *topics);
