@@ -7,7 +7,7 @@
 #include <sys/resource.h>
 
 #include "base/histogram.h"
-#include "cli.h"
+#include "karst/cli.h"
 
 enum {
     BENCH_RECORDS = CLI_OWN,

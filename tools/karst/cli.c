@@ -1,4 +1,4 @@
-#include "cli.h"
+#include "karst/cli.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -1,7 +1,7 @@
 /* karst cluster status. */
 #include <stdio.h>
 
-#include "cli.h"
+#include "karst/cli.h"
 
 static const char *cluster_role(const struct karst_cluster *cluster,
                                 const struct karst_broker *broker)

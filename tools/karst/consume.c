@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "karst/cli.h"
 
 enum {
     CONSUME_BEGINNING = CLI_OWN,

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli.h"
+#include "karst/cli.h"
 
 static const struct cli_command *const commands[] = {
     &topic_create_command,   &topic_list_command,    &topic_describe_command,

@@ -3,7 +3,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cli.h"
+#include "karst/cli.h"
 
 enum { PROGRESS_MS = 500, NS_PER_MS = 1000000, NS_PER_S = 1000000000 };
 

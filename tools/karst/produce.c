@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli.h"
+#include "karst/cli.h"
 
 enum {
     PRODUCE_PARTITION = CLI_OWN,

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli.h"
+#include "karst/cli.h"
 
 enum { LIST_TEXT_SIZE = 256 };
 
