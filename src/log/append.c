@@ -330,9 +330,11 @@ err_t log_settle(struct log *log)
     if (!log->unsettled)
         return ERR_OK;
     err_t err = log_settle_files(log);
-    if (err == ERR_OK)
+    if (err == ERR_OK) {
         log->unsettled = false;
-    else
+        log->saved.durable_slot = log->saved.slot;
+    } else {
         log_fail(log, err, false);
+    }
     return err;
 }

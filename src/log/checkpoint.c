@@ -53,10 +53,13 @@ err_t checkpoint_load(struct env_disk *disk, const char *directory, struct check
     if (err != ERR_OK)
         return err;
     bool found = false;
-    for (size_t at = 0; at + CHECKPOINT_BYTES <= len; at += CHECKPOINT_SLOT_BYTES) {
+    for (unsigned slot = 0; (size_t)slot * CHECKPOINT_SLOT_BYTES + CHECKPOINT_BYTES <= len;
+         slot++) {
         struct checkpoint what;
-        if (checkpoint_decode(data + at, &what) && (!found || what.sequence > ret->sequence)) {
+        if (checkpoint_decode(data + (size_t)slot * CHECKPOINT_SLOT_BYTES, &what) &&
+            (!found || what.sequence > ret->sequence)) {
             *ret = what;
+            ret->slot = ret->durable_slot = slot; /* recovery synced it, or a clean stop */
             found = true;
         }
     }
@@ -64,12 +67,15 @@ err_t checkpoint_load(struct env_disk *disk, const char *directory, struct check
     return found ? ERR_OK : ERR_CORRUPT;
 }
 
-err_t checkpoint_save(struct env_disk *disk, const char *directory, const struct checkpoint *what,
-                      bool sync)
+err_t checkpoint_save(struct log *log, struct checkpoint *what, bool sync)
 {
+    struct env_disk *disk = log->disk;
     char name[LOG_NAME_SIZE];
     uint8_t data[CHECKPOINT_BYTES] = {0};
     env_file file;
+    what->sequence = log->saved.sequence + 1;
+    what->slot = log->saved.durable_slot ^ 1u;
+    what->durable_slot = sync ? what->slot : log->saved.durable_slot;
     put_u64(data + 8, what->sequence);
     put_u64(data + 16, (uint64_t)what->recovery.offset);
     put_u64(data + 24, (uint64_t)what->recovery.base);
@@ -78,22 +84,23 @@ err_t checkpoint_save(struct env_disk *disk, const char *directory, const struct
     put_u64(data + 48, (uint64_t)what->log_start);
     put_u32(data + 56, (what->resetting ? FLAG_RESETTING : 0u) | (what->closed ? FLAG_CLOSED : 0u));
     checked_seal(data, sizeof(data), CHECKPOINT_MAGIC, CHECKPOINT_VERSION);
-    log_file_name(name, directory, "checkpoint");
+    log_file_name(name, log->directory, "checkpoint");
     err_t err = disk->open(disk->self, name, ENV_OPEN_CREATE, &file);
     if (err != ERR_OK)
         return err;
     struct iovec part = {.iov_base = data, .iov_len = sizeof(data)};
-    err = disk->write(disk->self, file, what->sequence % 2 * CHECKPOINT_SLOT_BYTES, &part, 1);
+    err = disk->write(disk->self, file, (uint64_t)what->slot * CHECKPOINT_SLOT_BYTES, &part, 1);
     if (err == ERR_OK && sync)
         err = disk->sync_now(disk->self, file);
     disk->close(disk->self, file);
+    if (err == ERR_OK)
+        log->saved = *what;
     return err;
 }
 
 err_t log_save_checkpoint(struct log *log, bool sync, bool closed)
 {
     struct checkpoint what = {
-        .sequence = log->saved.sequence + 1,
         .recovery = log->flushed,
         .high_watermark = log->high_watermark,
         .log_start = log->start,
@@ -112,10 +119,7 @@ err_t log_save_checkpoint(struct log *log, bool sync, bool closed)
     if (old->recovery.offset == what.recovery.offset && old->log_start == what.log_start &&
         old->high_watermark == what.high_watermark && old->closed == closed && !old->resetting)
         return ERR_OK; /* nothing new: an idle log costs nothing */
-    err_t err = checkpoint_save(log->disk, log->directory, &what, sync);
-    if (err == ERR_OK)
-        log->saved = what;
-    return err;
+    return checkpoint_save(log, &what, sync);
 }
 
 err_t log_checkpoint(struct log *log)

@@ -48,7 +48,8 @@ static err_t cut_later_segments(struct log *log, size_t idx)
     list_for_each (node, &log->files) {
         struct log_file *file = list_entry(node, struct log_file, link);
         if (file->base == log_active(log)->base && !file->unwanted) {
-            file->sealed = false;
+            /* A round in flight has synced what it was, not what it becomes. */
+            file->sealed = file->sealed_in_round = false;
             log->active = file;
         }
     }
@@ -168,7 +169,6 @@ err_t log_reset(struct log *log, offset_t offset)
     log->flushed = (struct log_point){.offset = offset, .base = offset};
     log_forget_hints(log);
     struct checkpoint what = {
-        .sequence = log->saved.sequence + 1,
         .recovery = log->flushed,
         .high_watermark = offset,
         .log_start = offset,
@@ -177,9 +177,8 @@ err_t log_reset(struct log *log, offset_t offset)
     offset_t *bases = calloc(log->segment_count, sizeof(bases[0]));
     err_t err = bases == NULL ? ERR_NO_MEMORY : log_settle(log);
     if (err == ERR_OK)
-        err = checkpoint_save(log->disk, log->directory, &what, true);
+        err = checkpoint_save(log, &what, true);
     if (err == ERR_OK) {
-        log->saved = what;
         for (size_t i = 0; i < log->segment_count; i++)
             bases[i] = log->segments[i].base;
         err = log_reset_files(log, bases, log->segment_count);
@@ -212,8 +211,8 @@ err_t log_drop_prefix(struct log *log, offset_t offset)
     if (log->flushed.base < log->start)
         log->flushed = (struct log_point){log->start, log->start, 0};
     log_forget_hints(log);
-    /* Durable first: else a missing first segment would look like a lost one. Epochs go after it, since
-     * what the checkpoint calls the log needs its rows. */
+    /* Durable first: else a missing first segment would look like a lost one. Epochs go after it,
+     * since what the checkpoint calls the log needs its rows. */
     err_t err = log_save_checkpoint(log, true, false);
     if (err == ERR_OK)
         epochs_drop_prefix(&log->epochs, log->start);

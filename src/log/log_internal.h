@@ -142,13 +142,14 @@ struct checkpoint {
     offset_t high_watermark, log_start;
     bool resetting; /* all but an empty segment at log_start is to be deleted */
     bool closed;    /* by log_close: the log ends at the recovery point */
+    /* Not in the file: where this one is, and which slot survives a power cut for sure. */
+    unsigned slot, durable_slot;
 };
 
 /* ERR_NOT_FOUND, ERR_CORRUPT. */
 err_t checkpoint_load(struct env_disk *disk, const char *directory, struct checkpoint *ret);
-/* Into the slot that does not hold the checkpoint before it; durable when sync. */
-err_t checkpoint_save(struct env_disk *disk, const char *directory, const struct checkpoint *what,
-                      bool sync);
+/* With the next sequence, beside the one that is durable; then log->saved. Durable when sync. */
+err_t checkpoint_save(struct log *log, struct checkpoint *what, bool sync);
 
 err_t partition_metadata_load(struct env_disk *disk, const char *directory, struct uuid *ret_topic);
 err_t partition_metadata_save(struct env_disk *disk, const char *directory,

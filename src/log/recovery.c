@@ -100,13 +100,10 @@ static err_t log_create(struct recovery *r)
     if (err == ERR_OK)
         err = segment_create(log, 0);
     struct checkpoint what = {0};
-    for (int slot = 0; slot < 2 && err == ERR_OK; slot++) {
-        what.sequence++;
-        err = checkpoint_save(disk, log->directory, &what, false);
-    }
+    if (err == ERR_OK)
+        err = checkpoint_save(log, &what, false);
     if (err == ERR_OK)
         err = partition_metadata_save(disk, log->directory, &r->args->topic);
-    log->saved = what;
     r->found.created = true;
     if (err == ERR_OK && !r->args->settle_later)
         err = log_settle(log);

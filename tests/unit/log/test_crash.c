@@ -1,5 +1,9 @@
 /* Random histories of one log, cut at every operation of its disk. What was flushed must be there
  * byte for byte; nothing may be there that was not appended, or that was cut (R13). */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
 #include "base/rng.h"
 #include "unit/log/log_lab.h"
 
@@ -239,6 +243,9 @@ static void history_recover(void)
 /* False: the fault's place lies behind the end of the history. */
 static bool history_run(uint64_t seed, enum fault fault, uint64_t at)
 {
+    if (getenv("KARST_TRACE") != NULL)
+        fprintf(stderr, "history of seed %" PRIu64 ", fault %d at %" PRIu64 "\n", seed, (int)fault,
+                at);
     memset(&h, 0, sizeof(h));
     rng_seed(&h.rng, seed);
     lab_init(&h.lab, seed + at);
