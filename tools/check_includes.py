@@ -101,7 +101,7 @@ class Checker:
             # labs of unit tests ("unit/FOLDER/lab.h"), and the simulated world.
             own = {parts[2], "base", "lib", "sim", "unit"}
             return parts[2], set(FLOORS[parts[2]][1].split()) | own
-        return None, set(FLOORS) | {"lib", "sim", "fuzz", "bench", "cli"}
+        return None, set(FLOORS) | {"lib", "sim", "fuzz", "bench", "karst"}
 
     def check_system(self, path, number, name):
         parts = path.split(os.sep)
