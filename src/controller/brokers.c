@@ -340,11 +340,9 @@ static err_t registration_decide(struct controller *c, struct registration *r, b
     err_t err = registration_read_lost(c, r);
     if (err == ERR_OK) {
         decision_begin_transaction(c);
-        err = registration_record(c, r->request, epoch);
+        r->err = registration_record(c, r->request, epoch);
         each_partition(c, registration_partition, r);
-        err = decision_end_transaction(c);
-        if (r->err != ERR_OK)
-            decision_complain("a registration's partition", r->err);
+        err = decision_end_transaction(c, r->err);
     }
     table_fini(&r->lost);
     free(r->lost_ids);

@@ -45,10 +45,10 @@ void decision_begin_transaction(struct controller *c)
     ASSERT(err == ERR_OK); /* none is open: they do not outlive a decision, nor activation */
 }
 
-err_t decision_end_transaction(struct controller *c)
+err_t decision_end_transaction(struct controller *c, err_t so_far)
 {
     Karst__EndTransactionRecord end = KARST__END_TRANSACTION_RECORD__INIT;
-    err_t err = decision_add(c, &end.base);
+    err_t err = so_far == ERR_OK ? decision_add(c, &end.base) : so_far;
     if (err == ERR_OK)
         return ERR_OK;
     Karst__AbortTransactionRecord abort = KARST__ABORT_TRANSACTION_RECORD__INIT;

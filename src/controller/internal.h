@@ -68,10 +68,10 @@ static inline const struct image *view(const struct controller *c)
 /* Packs the record, decodes it again and applies it to the speculative image (R3). On failure
  * neither has it. Inside a transaction it is only kept aside, and the view is as before. */
 err_t decision_add(struct controller *c, const ProtobufCMessage *record);
-/* What must be seen whole (R23). end fails, and leaves nothing of it, when one record can't be
- * applied. */
+/* What must be seen whole (R23). Where so_far is no success, or one record can't be applied, end
+ * fails and leaves nothing of it. */
 void decision_begin_transaction(struct controller *c);
-err_t decision_end_transaction(struct controller *c);
+err_t decision_end_transaction(struct controller *c, err_t so_far);
 /* Says in the log that a record which should be legal was refused: our own mistake, contained. */
 void decision_complain(const char *what, err_t err);
 

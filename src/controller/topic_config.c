@@ -75,6 +75,8 @@ static const char *name_nearest(const char *key)
 
 /* ---- values ---- */
 
+enum { VALUE_LETTERS_MAX = 1024 };
+
 static bool integer_within(const char *value, int64_t min, int64_t max)
 {
     char *end;
@@ -143,7 +145,7 @@ err_t topic_config_check(const char *key, const char *value, char *sentence, siz
     for (size_t i = 0; i < ARRAY_LEN(config_rules); i++) {
         if (strcmp(config_rules[i].key, key) != 0)
             continue;
-        if (value_right(&config_rules[i], value))
+        if (strlen(value) <= VALUE_LETTERS_MAX && value_right(&config_rules[i], value))
             return ERR_OK;
         value_say(&config_rules[i], value, sentence, size);
         return ERR_INVALID_CONFIG;

@@ -155,8 +155,8 @@ static bool creation_configs(struct controller *c, struct creation *n)
     return true;
 }
 
-static void creation_partition(struct controller *c, const struct creation *n, int32_t index,
-                               node_id_t *nodes)
+static err_t creation_partition(struct controller *c, const struct creation *n, int32_t index,
+                                node_id_t *nodes)
 {
     node_id_t isr[REPLICAS_MAX];
     ProtobufCBinaryData directories[REPLICAS_MAX];
@@ -176,10 +176,9 @@ static void creation_partition(struct controller *c, const struct creation *n, i
         directories[i] =
             record_uuid(broker->directory_count == 1 ? &broker->directories[0] : &not_said);
     }
+    ASSERT(record.n_isr > 0); /* it was checked before any record */
     record.leader = isr[0];
-    err_t err = decision_add(c, &record.base);
-    if (err != ERR_OK)
-        decision_complain("a new partition", err);
+    return decision_add(c, &record.base);
 }
 
 /* R23: a topic is there with all its partitions, or not at all. */
@@ -202,17 +201,17 @@ static err_t creation_records(struct controller *c, const struct creation *n)
     }
     struct placement placement;
     placement_init(&placement, view(c), c->rng);
-    for (int32_t i = 0; i < n->partitions; i++) {
+    for (int32_t i = 0; i < n->partitions && err == ERR_OK; i++) {
         node_id_t nodes[REPLICAS_MAX];
         if (n->topic->n_assignment == 0)
             placement_choose(&placement, i, n->replication_factor, nodes);
         else
             memcpy(nodes, n->topic->assignment[i]->replicas,
                    n->replication_factor * sizeof(*nodes));
-        creation_partition(c, n, i, nodes);
+        err = creation_partition(c, n, i, nodes);
     }
     placement_fini(&placement);
-    err = decision_end_transaction(c);
+    err = decision_end_transaction(c, err);
     if (err != ERR_OK)
         decision_complain("a new topic", err);
     return err;

@@ -165,6 +165,15 @@ START_TEST(a_registration_that_can_not_be_applied_leaves_nothing)
     ck_assert_int_eq(reply->error, ERR_INVALID_REQUEST);
     ck_assert_str_eq(lab_records(&lab), "");
     ck_assert_uint_eq(image_digest(lab_view(&lab)), digest);
+    static char endless[200000]; /* more than a record may have */
+    memset(endless, 'a', sizeof(endless) - 1);
+    struct uuid incarnation = lab_incarnation(5, 0);
+    request.incarnation = (ProtobufCBinaryData){16, incarnation.b};
+    listener.host = endless;
+    reply = lab_ask(&lab, &request.base, 5);
+    ck_assert_int_eq(reply->error, ERR_INVALID_REQUEST);
+    ck_assert_str_eq(lab_records(&lab), "");
+    ck_assert_uint_eq(image_digest(lab_view(&lab)), digest);
     request.feature_min = 2;
     request.feature_max = 3;
     reply = lab_ask(&lab, &request.base, 5);

@@ -155,6 +155,14 @@ START_TEST(a_wrong_config_is_refused_with_the_nearest_name)
     result = lab_create(&lab, "t", 1, 1, "min.insync.replicas", "0", NULL);
     ck_assert_int_eq(result->error, ERR_INVALID_CONFIG);
     ck_assert_str_eq(lab_records(&lab), "");
+    enum { WORDS = 30000 };
+    static char endless[WORDS * 7]; /* each word is right, but there is no end of them */
+    for (int i = 0; i < WORDS; i++)
+        memcpy(endless + (size_t)i * 7, i + 1 == WORDS ? "delete" : "delete,", 7);
+    result = lab_create(&lab, "t", 1, 1, "cleanup.policy", endless, NULL);
+    ck_assert_int_eq(result->error, ERR_INVALID_CONFIG);
+    ck_assert_str_eq(lab_records(&lab), "");
+    ck_assert_ptr_null(image_topic_by_name(lab_view(&lab), "t"));
     lab_fini(&lab);
 }
 END_TEST
