@@ -68,12 +68,15 @@ START_TEST(a_proposed_removal_still_counts) /* R5 */
     replica_lab_tick(lab, 10001);
     ck_assert_uint_eq(lab->proposals, 1);
     ck_assert_int_eq(replica_lab_proposed(lab), 1);
+    uint32_t other = replica_lab_produce(lab, -1, 1);
+    replica_lab_flush(lab);
     ck_assert(!replica_lab_answered(lab, wait));
     replica_lab_altered(lab, ERR_OK); /* accepted: yet only the image changes the ISR */
     ck_assert(!replica_lab_answered(lab, wait));
     lab->partition.isr_count = 1;
     replica_lab_image(lab);
     ck_assert_int_eq(replica_lab_err(lab, wait), ERR_OK);
+    ck_assert_int_eq(replica_lab_err(lab, other), ERR_OK);
     ck_assert_uint_eq(lab->replica->isr_shrinks, 1);
     replica_lab_free(lab);
 }

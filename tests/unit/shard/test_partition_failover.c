@@ -161,6 +161,43 @@ START_TEST(a_dead_follower_leaves_the_isr_and_comes_back)
 }
 END_TEST
 
+/* The history of R4: true high watermark 6, the new leader knows less, a follower lies between. */
+START_TEST(nobody_joins_below_what_the_last_leader_may_have_acknowledged)
+{
+    struct partition_options options = lab_options();
+    options.replica_fetch_bytes_max = 100; /* one batch at a time */
+    struct lab *lab = lab_new_with(check_main_seed(), &options);
+    lab_create(lab);
+    lab_pump(lab);
+    lab_produce(lab, 1, -1, 1, "a");
+    lab_pump(lab);
+    lab_mute(lab, 3, true);
+    lab_produce(lab, 1, 1, 1, "b");
+    lab_tick(lab, 12000);
+    ck_assert_uint_eq(lab_isr(lab), 12);
+    struct lab_call *call = NULL;
+    lab->nodes[1].hold_syncs = true; /* so that the high watermark stays behind what 2 is sent */
+    for (int i = 0; i < 4; i++)
+        call = lab_produce(lab, 1, -1, 1, "c");
+    lab_pump(lab);
+    lab->nodes[1].hold_syncs = false;
+    lab_pump(lab);
+    ck_assert_int_eq(lab_err(call), ERR_OK);
+    lab_kill(lab, 1, true);
+    lab_elect(lab, 2, 12); /* 1 still counts, so that 2 can't know what is committed */
+    ck_assert_int_eq(lab_look(lab, 2).high_watermark, 2);
+    lab_mute(lab, 3, false);
+    lab->now_ns += ENV_MS(100);
+    for (int i = 0; i < 1000; i++) {
+        if (!lab_pump_one(lab))
+            partition_tick(lab->nodes[3].table, lab->now_ns += ENV_MS(25));
+        ck_assert(lab_isr(lab) == 12 || lab_look(lab, 3).flushed_end >= 6);
+    }
+    ck_assert_uint_eq(lab_isr(lab), 123);
+    lab_free(lab);
+}
+END_TEST
+
 START_TEST(an_alter_without_an_outcome_is_told_again) /* R5 */
 {
     struct lab *lab = lab_ready();
@@ -309,7 +346,9 @@ CHECK_MAIN("shard/partition_failover", a_killed_leader_is_followed_by_one_that_h
            a_follower_that_restarts_keeps_what_lies_above_its_high_watermark,
            logs_that_diverged_twice_become_one,
            below_its_high_watermark_a_replica_stops_rather_than_cuts,
-           a_dead_follower_leaves_the_isr_and_comes_back, an_alter_without_an_outcome_is_told_again,
+           a_dead_follower_leaves_the_isr_and_comes_back,
+           nobody_joins_below_what_the_last_leader_may_have_acknowledged,
+           an_alter_without_an_outcome_is_told_again,
            a_restarted_leader_does_not_lead_on_by_an_old_image,
            producers_are_known_to_the_next_leader_and_after_restart,
            a_lost_folder_is_not_made_anew_while_it_is_a_member, a_full_disk_refuses_and_recovers,
