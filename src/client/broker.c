@@ -150,6 +150,21 @@ struct client_broker *client_broker_any(struct client *client, uint64_t now)
     return NULL;
 }
 
+void client_broker_widen(struct client *client, uint64_t now)
+{
+    struct client_broker *idle = NULL;
+    unsigned others = 0;
+    list_for_each (node, &client->brokers) {
+        struct client_broker *broker = list_entry(node, struct client_broker, link);
+        if (broker->state != CLIENT_IDLE)
+            others++;
+        else if (idle == NULL && broker->listed && now >= broker->dial_after_ns)
+            idle = broker;
+    }
+    if (others < CLIENT_VIEWS && idle != NULL)
+        client_broker_dial(client, idle, now);
+}
+
 /* ---- calls ---- */
 
 static bool client_owes(const struct client_broker *broker)

@@ -6,7 +6,7 @@
 /* One Fetch or ListOffsets request under way, for partitions of one broker. */
 struct client_fetch_target {
     struct client_consumption *consumption;
-    uint64_t generation;
+    uint64_t round;
 };
 struct client_fetch_call {
     struct client_call call;
@@ -406,8 +406,7 @@ static void client_fetch_start(struct client *client, uint64_t now)
             continue;
         list_remove(node);
         if (ready)
-            fetch->targets[fetch->count++] =
-                (struct client_fetch_target){consumption, consumption->generation};
+            fetch->targets[fetch->count++] = (struct client_fetch_target){consumption, 0};
         else
             client_partition_due(client, consumption->partition, now + ENV_MS(CLIENT_RETRY_MS));
     }
@@ -417,8 +416,11 @@ static void client_fetch_start(struct client *client, uint64_t now)
     }
     fetch->broker = broker;
     broker->fetches++;
-    for (size_t i = 0; i < fetch->count; i++)
-        fetch->targets[i].consumption->in_flight = true;
+    for (size_t i = 0; i < fetch->count; i++) {
+        struct client_fetch_target *target = &fetch->targets[i];
+        target->round = target->consumption->round = ++client->next_generation;
+        target->consumption->in_flight = true;
+    }
     arena_reset(&client->arena);
     fetch->call.method = resolved ? WIRE_FETCH : WIRE_LIST_OFFSETS;
     fetch->call.done = resolved ? client_fetch_done : client_list_done;
@@ -439,16 +441,27 @@ void client_consumer_send(struct client *client, uint64_t now)
 
 /* ---- answers ---- */
 
-/* NULL: the target was assigned anew, or given up, since it was asked for. */
+static bool client_target_waits(const struct client_fetch_target *target)
+{
+    return target->consumption->in_flight && target->consumption->round == target->round;
+}
+
+/* Its answer is here. NULL: it was assigned anew, asked elsewhere or given up meanwhile. */
 static struct client_consumption *client_target(struct client *client,
                                                 const struct client_fetch_target *target)
 {
     struct client_consumption *consumption = target->consumption;
-    if (consumption->generation != target->generation)
+    if (!client_target_waits(target))
         return NULL;
     consumption->in_flight = false;
     client_partition_dirty(client, consumption->partition);
-    return consumption->assigned ? consumption : NULL;
+    return consumption->assigned && !consumption->stopped ? consumption : NULL;
+}
+
+void client_consumer_detach(struct client_partition *p)
+{
+    if (p->consumption != NULL)
+        p->consumption->in_flight = false;
 }
 
 static void client_fetch_over(struct client *client, struct client_fetch_call *fetch)
@@ -603,10 +616,7 @@ static void client_fetch_done(struct client *client, struct client_call *call, e
     }
     /* Those without a row, or all when there is no reply. */
     for (size_t i = 0; i < fetch->count; i++) {
-        const struct client_fetch_target *target = &fetch->targets[i];
-        if (!target->consumption->in_flight)
-            continue;
-        struct client_consumption *consumption = client_target(client, target);
+        struct client_consumption *consumption = client_target(client, &fetch->targets[i]);
         if (consumption != NULL)
             client_partition_error(client, consumption,
                                    err == ERR_OK ? ERR_UNKNOWN_SERVER_ERROR : err, NO_NODE, -1);
@@ -649,10 +659,7 @@ static void client_list_done(struct client *client, struct client_call *call, er
             client_list_row(client, consumption, row);
     }
     for (size_t i = 0; i < fetch->count; i++) {
-        const struct client_fetch_target *target = &fetch->targets[i];
-        if (!target->consumption->in_flight)
-            continue;
-        struct client_consumption *consumption = client_target(client, target);
+        struct client_consumption *consumption = client_target(client, &fetch->targets[i]);
         if (consumption != NULL)
             client_partition_error(client, consumption,
                                    err == ERR_OK ? ERR_UNKNOWN_SERVER_ERROR : err, NO_NODE, -1);

@@ -13,6 +13,7 @@
 enum {
     CLIENT_TICK_MS = 50,    /* how often silence and deadlines are looked at */
     CLIENT_REFRESH_MS = 20, /* between two askings for metadata while somebody waits for it */
+    CLIENT_VIEWS = 3,       /* brokers to ask while somebody waits */
     CLIENT_HEDGE_MS = 100,  /* then another broker is asked, or dialled, too */
     CLIENT_RETRY_MS = 20,   /* first wait before a retry; the very first is at once */
     CLIENT_RETRY_MS_MAX = 200,
@@ -72,6 +73,9 @@ struct client_broker *client_broker_by_id(struct client *client, node_id_t node_
 struct client_broker *client_broker_at(struct client *client, const char *host, uint16_t port);
 /* A READY broker, another one each time; NULL: none, and one is being dialled. */
 struct client_broker *client_broker_any(struct client *client, uint64_t now);
+/* One that has no connection is dialled, when there are few that have: for other views of who
+ * leads. */
+void client_broker_widen(struct client *client, uint64_t now);
 /* It is READY soon, or its failure is told. */
 void client_broker_want(struct client *client, struct client_broker *broker, uint64_t now);
 /* Its connection ends; all its calls are done with err. */
@@ -169,6 +173,7 @@ void client_topics_free(struct client *client);
 
 /* ---- producing: producer.c, batch.c ---- */
 
+struct client_produce_call;
 struct client_batch {
     struct list_node link;        /* partition->batches */
     struct list_node gather_link; /* broker->batches */
@@ -181,6 +186,8 @@ struct client_batch {
     uint64_t id_generation; /* of the id it is stamped with; 0: not stamped */
     int32_t base_sequence;
     bool in_flight;
+    struct client_produce_call *call; /* in_flight and sent: the request, and its place there */
+    size_t call_slot;
     bool keyed; /* a record has a key: not all may go to one partition */
     uint64_t created_ns, deadline_ns;
     size_t charged; /* of buffer.memory */
@@ -215,6 +222,8 @@ bool client_producer_has_work(const struct client_partition *p);
 void client_producer_assign(struct client *client, struct client_topic *topic);
 /* The cluster has no such topic any more: what is queued for it fails. */
 void client_producer_topic_gone(struct client *client, struct client_topic *topic, err_t err);
+/* Another broker leads: what is under way to the old one is not waited for, but sent again. */
+void client_producer_detach(struct client *client, struct client_partition *p);
 /* The topic was made anew: sequences begin again. */
 void client_producer_reset(struct client *client, struct client_partition *p);
 void client_producer_free(struct client *client, struct client_topic *topic);
@@ -227,7 +236,8 @@ int32_t client_partition_of_key(const void *key, size_t key_bytes, int32_t parti
 
 struct client_consumption {
     bool assigned;
-    uint64_t generation; /* of the assignment: what comes for an older one is dropped */
+    uint64_t generation; /* of the assignment: slices of an older one are dropped */
+    uint64_t round;      /* of the request under way: what answers an older one is dropped */
     int64_t start;       /* an offset, or KARST_OFFSET_...: not yet resolved */
     offset_t fetch_at;   /* next to be fetched; valid when start was resolved */
     offset_t position;   /* next to be returned; -1: not known */
@@ -240,6 +250,8 @@ struct client_consumption {
 };
 
 void client_consumer_look(struct client *client, struct client_partition *p, uint64_t now);
+/* Another broker leads: the answer of the old one is not waited for. */
+void client_consumer_detach(struct client_partition *p);
 void client_consumer_send(struct client *client, uint64_t now);
 bool client_consumer_has_work(const struct client_partition *p);
 void client_consumer_assign(struct client *client, struct client_topic *topic);
@@ -298,7 +310,7 @@ struct client {
     struct frame *spares[CLIENT_SPARE_FRAMES_MAX];
     size_t spare_count;
 
-    uint64_t next_generation; /* of assignments */
+    uint64_t next_generation; /* of assignments, and of their requests */
     size_t fetch_buffered;
     bool fetch_waits; /* a partition waits for room in the buffer, or for a fetch to come back */
     struct list_node consumable;

@@ -198,10 +198,9 @@ void client_partition_worked(struct client_partition *p)
 static void client_partition_led(struct client *client, struct client_partition *p,
                                  node_id_t leader, leader_epoch_t leader_epoch)
 {
-    if (leader != p->leader && p->leader != NO_NODE) {
-        struct client_broker *old = client_broker_by_id(client, p->leader);
-        if (old != NULL)
-            old->moved = true;
+    if (leader != p->leader) {
+        client_producer_detach(client, p);
+        client_consumer_detach(p);
     }
     p->leader = leader;
     p->leader_epoch = leader_epoch;
@@ -361,17 +360,6 @@ static void client_learn_topic(struct client *client, const Karst__MetadataTopic
     client_ready(client);
 }
 
-/* A silent broker that no longer leads what we have sent to it need not be waited for. */
-static void client_leave_silent(struct client *client)
-{
-    list_for_each (node, &client->brokers) {
-        struct client_broker *broker = list_entry(node, struct client_broker, link);
-        if (broker->moved && broker->probed)
-            client_broker_fail(client, broker, ERR_NETWORK_EXCEPTION);
-        broker->moved = false;
-    }
-}
-
 static void client_metadata_done(struct client *client, struct client_call *call, err_t err,
                                  const struct client_reply *reply)
 {
@@ -391,8 +379,9 @@ static void client_metadata_done(struct client *client, struct client_call *call
     client_learn_brokers(client, metadata);
     for (size_t i = 0; i < metadata->n_topics; i++)
         client_learn_topic(client, metadata->topics[i], metadata->metadata_offset);
-    client_leave_silent(client);
     client->metadata_wanted = client_distressed(client);
+    if (client->metadata_wanted)
+        client_broker_widen(client, client->metadata_age_ns);
 }
 
 /* The topics of the request; the count, or -1 without memory. */

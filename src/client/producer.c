@@ -302,6 +302,8 @@ static void client_produce_done(struct client *client, struct client_call *call,
         reply == NULL ? NULL : (const Karst__ProduceReply *)reply->message;
     for (size_t i = 0; i < produce->count; i++) {
         struct client_batch *batch = produce->batches[i];
+        if (batch == NULL)
+            continue; /* it was sent to another leader meanwhile */
         const struct client_partition *p = batch->partition;
         const Karst__ProducePartitionReply *row = NULL;
         /* Mostly in the order of the request; but that is not promised. */
@@ -335,6 +337,8 @@ static void client_produce_pick(struct client *client, struct client_broker *bro
         batch->partition->request_mark = mark;
         bytes += batch->frame->used;
         list_remove(&batch->gather_link);
+        batch->call = produce;
+        batch->call_slot = produce->count;
         produce->batches[produce->count++] = batch;
     }
     *ret_bytes = bytes;
@@ -418,6 +422,21 @@ void client_producer_send(struct client *client)
 
 /* ---- what came of it ---- */
 
+void client_producer_detach(struct client *client, struct client_partition *p)
+{
+    if (!client->config.idempotent)
+        return; /* what was done, and not answered, would be done twice */
+    list_for_each (node, &p->batches) {
+        struct client_batch *batch = list_entry(node, struct client_batch, link);
+        if (!batch->in_flight || batch->call == NULL)
+            continue;
+        batch->call->batches[batch->call_slot] = NULL;
+        batch->call = NULL;
+        batch->in_flight = false;
+        p->in_flight--;
+    }
+}
+
 static void client_batch_failed_for_good(struct client *client, struct client_batch *batch,
                                          err_t err)
 {
@@ -438,6 +457,7 @@ static void client_batch_result(struct client *client, struct client_batch *batc
     bool first = p->batches.next == &batch->link;
     ASSERT(batch->in_flight);
     batch->in_flight = false;
+    batch->call = NULL;
     p->in_flight--;
     client_partition_dirty(client, p);
     if (err == ERR_OK || err == ERR_DUPLICATE_SEQUENCE_NUMBER) {
@@ -445,7 +465,9 @@ static void client_batch_result(struct client *client, struct client_batch *batc
         client_batch_done(client, batch, ERR_OK, row == NULL ? -1 : row->base_offset);
         return;
     }
-    /* All that is under way comes back before anything is sent: order, and sequences, are kept. */
+    /* All that is under way comes back before anything is sent: order, and sequences, are kept.
+     * What comes back with the first failure says nothing new, but perhaps who leads. */
+    bool known = p->draining;
     p->draining = true;
     bool sequence_broken = err == ERR_UNKNOWN_PRODUCER_ID || err == ERR_INVALID_PRODUCER_EPOCH ||
                            err == ERR_PRODUCER_FENCED;
@@ -467,8 +489,10 @@ static void client_batch_result(struct client *client, struct client_batch *batc
         client_batch_failed_for_good(client, batch, ERR_REQUEST_TIMED_OUT);
         return;
     }
-    client_partition_failed(client, p, err, row == NULL ? NO_NODE : row->leader,
-                            row == NULL ? -1 : row->leader_epoch);
+    node_id_t hint = row == NULL ? NO_NODE : row->leader;
+    leader_epoch_t hint_epoch = row == NULL ? -1 : row->leader_epoch;
+    if (!known || (hint != NO_NODE && hint_epoch > p->leader_epoch))
+        client_partition_failed(client, p, err, hint, hint_epoch);
 }
 
 /* ---- time, and the end of topics ---- */

@@ -1,5 +1,6 @@
 #include "lib/check_main.h"
 
+#include "client/core.h"
 #include "unit/client/lab.h"
 
 #include <stdio.h>
@@ -229,6 +230,59 @@ START_TEST(a_frozen_leader_is_left_when_another_leads)
     ck_assert(lab_run_until_delivered(&lab, 2, 1000));
     ck_assert_uint_lt(lab.now_ns - start_ns, ENV_MS(30));
     assert_exact(&lab, &topic->partitions[0], 2);
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(the_answers_of_a_deposed_leader_are_not_waited_for)
+{
+    struct lab lab;
+    struct client_config config;
+    client_config_init(&config);
+    config.linger_ms = 0;
+    lab_init(&lab, &config);
+    struct lab_topic *topic = lab_add_topic(&lab, "orders", 2);
+    ck_assert_int_eq(lab_produce(&lab, "orders", 1, 1), ERR_OK); /* broker 2 is connected, too */
+    ck_assert(lab_run_until_delivered(&lab, 1, 1000));
+    lab.brokers[1].mute = true;
+    for (uintptr_t i = 2; i <= 6; i++) {
+        ck_assert_int_eq(lab_produce(&lab, "orders", 0, i), ERR_OK);
+        lab_run_ms(&lab, 1);
+    }
+    ck_assert_int_eq(topic->partitions[0].end, 5); /* done, and not answered */
+    lab_lead(&lab, topic, 0, 2);
+    client_metadata_want(lab.client); /* as its age would have it */
+    uint64_t start_ns = lab.now_ns;
+    ck_assert_int_eq(lab_produce(&lab, "orders", 0, 7), ERR_OK);
+    ck_assert(lab_run_until_delivered(&lab, 7, 1000));
+    ck_assert_uint_lt(lab.now_ns - start_ns, ENV_MS(25));
+    ck_assert_int_eq(topic->partitions[0].end, 6); /* and nothing twice */
+    lab.brokers[1].mute = false;
+    lab_run_ms(&lab, 100);
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(batches_that_fail_together_wait_as_one)
+{
+    struct lab lab;
+    struct client_config config;
+    client_config_init(&config);
+    config.linger_ms = 0;
+    lab_init(&lab, &config);
+    struct lab_topic *topic = lab_add_topic(&lab, "orders", 1);
+    ck_assert_int_eq(lab_produce(&lab, "orders", 0, 1), ERR_OK);
+    ck_assert(lab_run_until_delivered(&lab, 1, 1000));
+    lab.produce_err = ERR_NOT_ENOUGH_REPLICAS;
+    lab.produce_err_count = 5;
+    uint64_t start_ns = lab.now_ns;
+    for (uintptr_t i = 2; i <= 6; i++) {
+        ck_assert_int_eq(lab_produce(&lab, "orders", 0, i), ERR_OK);
+        lab.env.upcalls.turn_ended(lab.env.actor);
+    }
+    ck_assert(lab_run_until_delivered(&lab, 6, 1000));
+    ck_assert_uint_lt(lab.now_ns - start_ns, ENV_MS(1)); /* the first retry is at once */
+    assert_exact(&lab, &topic->partitions[0], 6);
     lab_fini(&lab);
 }
 END_TEST
@@ -535,7 +589,9 @@ CHECK_MAIN("client/producer", a_record_finds_its_partition_and_comes_back_with_i
            records_without_keys_are_spread_in_whole_batches, a_moved_leader_is_followed_by_its_hint,
            a_moved_leader_is_followed_by_metadata, a_hint_is_followed_without_a_wait,
            a_killed_leader_is_left_as_soon_as_another_leads,
-           a_frozen_leader_is_left_when_another_leads, a_lost_answer_makes_no_duplicate,
+           a_frozen_leader_is_left_when_another_leads,
+           the_answers_of_a_deposed_leader_are_not_waited_for,
+           batches_that_fail_together_wait_as_one, a_lost_answer_makes_no_duplicate,
            failed_batches_are_sent_again_in_order,
            a_refused_batch_fails_alone_and_the_sequence_goes_on, an_unknown_producer_takes_a_new_id,
            a_full_buffer_refuses_and_makes_room_again,
