@@ -56,7 +56,7 @@ static bool nodes_equal(const node_id_t *a, uint8_t a_count, const node_id_t *b,
 static bool plan_changes(const struct partition_plan *plan)
 {
     const struct image_partition *now = plan->now;
-    return plan->leader != now->leader || plan->new_epoch || plan->unclean ||
+    return plan->leader != now->leader || plan->new_epoch || plan->unclean || plan->new_version ||
            !nodes_equal(plan->isr, plan->isr_count, now->isr, now->isr_count) ||
            !nodes_equal(plan->elr, plan->elr_count, now->elr, now->elr_count) ||
            (plan->recovery_state >= 0 && plan->recovery_state != now->recovery_state) ||

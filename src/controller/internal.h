@@ -117,6 +117,7 @@ struct partition_plan {
     node_id_t isr[REPLICAS_MAX], elr[REPLICAS_MAX];
     bool new_epoch;     /* even if the leader stays */
     bool unclean;       /* the partition remembers it for good (R8) */
+    bool new_version;   /* a new partition epoch, even if nothing differs */
     int recovery_state; /* -1: as it is */
     bool directories_set;
     struct uuid directories[REPLICAS_MAX];

@@ -88,6 +88,9 @@ static err_t alter(struct controller *c, node_id_t leader, const Karst__AlterPar
         return err;
     struct partition_plan plan;
     plan_begin(&plan, id, p);
+    /* R5: a leader that asks for the ISR as it is wants to know that an older proposal of its, of
+     * which it never heard, can't be accepted any more. */
+    plan.new_version = true;
     plan.isr_count = 0;
     bool grows = false;
     /* In replica order, so that the same set is the same record. */

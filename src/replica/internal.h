@@ -24,7 +24,8 @@ void leader_become(struct replica *r, const struct replica_event *ev, struct rep
 void leader_produce(struct replica *r, const struct replica_event *ev, struct replica_effects *fx);
 void leader_appended(struct replica *r, const struct replica_event *ev, struct replica_effects *fx);
 void leader_fetched(struct replica *r, const struct replica_event *ev, struct replica_effects *fx);
-void replica_leader_tick(struct replica *r, const struct replica_event *ev, struct replica_effects *fx);
+void replica_leader_tick(struct replica *r, const struct replica_event *ev,
+                         struct replica_effects *fx);
 /* Moves the high watermark as far as the ISR allows, and answers who waited for it. */
 void leader_review(struct replica *r, const struct replica_event *ev, struct replica_effects *fx);
 offset_t follower_durable(const struct replica *r, const struct replica_follower *f); /* -1 */

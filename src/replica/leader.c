@@ -295,7 +295,8 @@ void leader_fetched(struct replica *r, const struct replica_event *ev, struct re
     isr_review(r, ev->now_ns, false, fx);
 }
 
-void replica_leader_tick(struct replica *r, const struct replica_event *ev, struct replica_effects *fx)
+void replica_leader_tick(struct replica *r, const struct replica_event *ev,
+                         struct replica_effects *fx)
 {
     for (uint32_t i = 0; i < r->replica_count; i++) {
         struct replica_follower *f = &r->followers[i];

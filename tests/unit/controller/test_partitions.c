@@ -32,15 +32,19 @@ START_TEST(a_leader_shrinks_and_grows_its_isr)
 }
 END_TEST
 
-START_TEST(the_same_isr_again_changes_nothing)
+/* R5: so that a leader can end a proposal of which it never heard. */
+START_TEST(the_same_isr_again_ends_what_was_proposed_on_the_old_state)
 {
     struct lab lab;
     struct partition_id id = two_of_three(&lab);
-    const Karst__AlterPartitionItemReply *row =
-        lab_alter(&lab, &(struct lab_alter){.id = id, .isr_count = 2, .isr = {2, 1}});
+    struct lab_alter alter = {.id = id, .isr_count = 2, .isr = {2, 1}};
+    const Karst__AlterPartitionItemReply *row = lab_alter(&lab, &alter);
     ck_assert_int_eq(row->error, ERR_OK);
-    ck_assert_int_eq(row->partition_epoch, 1);
-    ck_assert_str_eq(lab_records(&lab), "");
+    ck_assert_int_eq(row->partition_epoch, 2);
+    ck_assert_uint_eq(row->n_isr, 2);
+    lab_commit(&lab);
+    alter.partition_epoch_off = -1;
+    ck_assert_int_eq(lab_alter(&lab, &alter)->error, ERR_INVALID_UPDATE_VERSION);
     lab_fini(&lab);
 }
 END_TEST
@@ -199,7 +203,7 @@ START_TEST(nothing_is_decided_by_a_controller_that_lost_its_term)
 END_TEST
 
 CHECK_MAIN("controller/partitions", a_leader_shrinks_and_grows_its_isr,
-           the_same_isr_again_changes_nothing,
+           the_same_isr_again_ends_what_was_proposed_on_the_old_state,
            of_two_proposals_on_one_state_the_second_is_refused_before_the_first_commits,
            only_the_leader_of_this_epoch_proposes, a_leader_of_an_older_life_is_refused_whole,
            an_isr_is_of_assigned_replicas_each_once_the_leader_among_them,

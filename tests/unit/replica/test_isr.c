@@ -135,6 +135,8 @@ START_TEST(an_unknown_outcome_keeps_the_maximal_isr) /* R5 */
     ck_assert_int_eq(replica_lab_hw(lab), 0);
     replica_lab_image(lab);
     ck_assert_int_eq(replica_lab_hw(lab), 5);
+    replica_lab_fetch_from(lab, 2, 5); /* and it may be proposed again */
+    ck_assert_int_eq(replica_lab_proposed(lab), 12);
     replica_lab_free(lab);
 }
 END_TEST
