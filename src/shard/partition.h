@@ -1,12 +1,13 @@
-/* partition.h - one partition's replica on its owner shard: the log, the replica state machine, and the
- * execution of its effects. Private to src/shard.
+/* partition.h - one partition's replica on its owner shard: the log, the replica state machine, and
+ * the execution of its effects. Private to src/shard.
  *
- *   session.c (connections, requests, peers)  ──parts, deltas, data──▶  partition.c ──▶ replica, log
- *                                             ◀──answered parts, frames to peers──
+ *   session.c, stream.c  ──parts, deltas, data──▶          partition.c ──▶ replica, log
+ *                        ◀──answered parts, frames to peers──
  *
  * Ownership: the shard's table owns partitions. A part handed in comes back exactly once through
- * shard_part_done, at once or later (also when the partition is deleted, closed, or changes its role).
- * Thread: the owner shard's. */
+ *            host.part_done, at once or later (also when the partition is deleted, closed, or
+ *            changes its role).
+ * Thread:    the owner shard's. */
 #ifndef KARST_SHARD_PARTITION_H
 #define KARST_SHARD_PARTITION_H
 
@@ -17,8 +18,8 @@
 struct shard;
 struct partition_table;
 
-/* What the table needs of its shard (shard.c, session.c, peers.c): one struct, so that it can be tested
- * without sockets. */
+/* What the table needs of its shard (shard.c, session.c, peers.c): one struct, so that it can be
+ * tested without sockets. */
 struct partition_host {
     void *self;
     struct env *env;
@@ -26,22 +27,24 @@ struct partition_host {
     unsigned shard, shards;
     /* An answered part goes back to its request (by mail when that is another shard's). */
     void (*part_done)(void *self, struct part *part);
-    /* Sends one ReplicaFetchRequest frame (one-way) to the leading broker over this shard's stream to it,
-     * dialled when needed. Best effort: when the stream breaks, partition_stream_lost is called. Takes
-     * the frame. */
+    /* Sends one ReplicaFetchRequest frame (one-way) to the leading broker over this shard's
+     * stream to it, dialled when needed. Best effort: when the stream breaks,
+     * partition_stream_lost is called. Takes the frame. */
     void (*stream_send)(void *self, node_id_t leader, struct frame *frame);
-    /* Sends data of one follower's partitions back to where its deltas came from. header is a frame; then
-     * count frames of records follow as its attachment. Takes all references. */
+    /* Sends data of one follower's partitions back to where its deltas came from. header is a
+     * frame; then count frames of records follow as its attachment. Takes all references. */
     void (*stream_reply)(void *self, unsigned via_shard, env_conn conn, struct frame *header,
                          struct frame **records, size_t count);
-    /* AlterPartition to the controller: packed into one request with others of this turn; the reply comes
-     * as partition_altered for each item, or partition_alter_failed (unknown outcome). */
-    void (*alter_partition)(void *self, const struct partition_id *id, const Karst__AlterPartitionItem *item);
+    /* AlterPartition to the controller: packed into one request with others of this turn; the
+     * reply comes as partition_altered for each item, or partition_alter_failed (unknown
+     * outcome). */
+    void (*alter_partition)(void *self, const struct partition_id *id,
+                            const Karst__AlterPartitionItem *item);
     /* This broker's lease (R10): valid until then. Read again at reply time. */
     bool (*lease_valid)(void *self, uint64_t now_ns);
     broker_epoch_t (*broker_epoch)(void *self); /* -1 before registration */
-    /* That replica stopped: its disk failed (R19), its log is corrupt (R15), or it would have to cut
-     * below its high watermark (R9). A log line was written. May be NULL. */
+    /* That replica stopped: its disk failed (R19), its log is corrupt (R15), or it would have to
+     * cut below its high watermark (R9). A log line was written. May be NULL. */
     void (*replica_failed)(void *self, const struct partition_id *id, uint32_t disk, err_t err);
 };
 
@@ -60,7 +63,8 @@ struct replica_delta {
     bool stop, want;
 };
 
-/* One row of ReplicaData, decoded by the follower's shard (always the owner: streams are per shard). */
+/* One row of ReplicaData, decoded by the follower's shard (always the owner: streams are per
+ * shard). */
 struct replica_data {
     struct partition_id id;
     err_t err;
@@ -69,7 +73,7 @@ struct replica_data {
     offset_t high_watermark, log_start, fetch_offset;
     leader_epoch_t diverging_epoch;
     offset_t diverging_end;
-    const uint8_t *records; /* in the frame, borrowed; never patched: a follower keeps the leader's */
+    const uint8_t *records; /* in the frame, borrowed; a follower keeps the leader's bytes */
     uint32_t bytes;
     node_id_t from;
 };
@@ -89,23 +93,25 @@ struct partition_options {
 
 struct partition_table *partition_table_new(const struct partition_host *host,
                                             const struct partition_options *options);
-/* sync: flush and checkpoint every log first (a clean stop). All parts come back. An error says that not
- * all is durable: no clean marker then (R17). */
+/* sync: flush and checkpoint every log first (a clean stop). All parts come back. An error says
+ * that not all is durable: no clean marker then (R17). */
 err_t partition_table_free(struct partition_table *table, bool sync);
 
-/* Replicas found on disk at start (this shard's share): opened when the image assigns them here, else
- * strays. clean: of the directory. */
+/* Replicas found on disk at start (this shard's share): opened when the image assigns them here,
+ * else strays. clean: of the directory. */
 struct partition_found {
     struct partition_id id;
     uint32_t disk;    /* index in env->disks */
     bool in_manifest; /* it may have acknowledged: else it is made anew when it is broken (R1) */
     char folder[TOPIC_NAME_MAX + 16];
 };
-void partition_table_found(struct partition_table *table, const struct partition_found *found, size_t count,
-                           const bool *disk_clean);
+void partition_table_found(struct partition_table *table, const struct partition_found *found,
+                           size_t count, const bool *disk_clean);
 
-/* Replicas that a manifest names and no folder holds (R1): never made anew while they are members. */
-void partition_table_lost(struct partition_table *table, const struct partition_id *lost, size_t count);
+/* Replicas that a manifest names and no folder holds (R1): never made anew while they are
+ * members. */
+void partition_table_lost(struct partition_table *table, const struct partition_id *lost,
+                          size_t count);
 
 /* The shard has pinned image; acts on what changed for its own partitions: opens, creates, leads,
  * follows, closes, deletes. In one step for each partition (R6). */
@@ -122,18 +128,19 @@ void partition_cancel(struct partition_table *table, struct part *part);
 
 void partition_delta(struct partition_table *table, struct replica_delta *delta); /* borrowed */
 void partition_data(struct partition_table *table, const struct replica_data *data);
-/* The stream to that leader broke: standing orders are told again when it is back (the next stream_send
- * dials). Followers retry with a short backoff. */
+/* The stream to that leader broke: standing orders are told again when it is back (the next
+ * stream_send dials). Followers retry with a short backoff. */
 void partition_stream_lost(struct partition_table *table, node_id_t leader, err_t err);
 /* A follower's connection is gone: what was promised to it is forgotten. */
 void partition_follower_gone(struct partition_table *table, unsigned via_shard, env_conn conn);
 
 void partition_altered(struct partition_table *table, const struct partition_id *id,
                        const Karst__AlterPartitionItemReply *item);
-void partition_alter_failed(struct partition_table *table, const struct partition_id *id, err_t err);
+void partition_alter_failed(struct partition_table *table, const struct partition_id *id,
+                            err_t err);
 
-/* End of the shard's turn: log flushes are asked for, followers' deltas and answers gathered during the
- * turn are sent, one frame for each peer. */
+/* End of the shard's turn: log flushes are asked for, followers' deltas and answers gathered
+ * during the turn are sent, one frame for each peer. */
 void partition_turn_ended(struct partition_table *table);
 /* Ends waits whose time is over; lag; ISR shrink; checkpoints. Every 10 to 50 ms. */
 void partition_tick(struct partition_table *table, uint64_t now_ns);
