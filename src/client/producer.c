@@ -147,11 +147,14 @@ static err_t client_message_record(struct client *client, const struct karst_mes
 err_t client_produce(struct client *client, const struct karst_message *message)
 {
     struct client_topic *topic = client_topic_find(client, message->topic);
-    if (topic == NULL && !topic_name_legal(message->topic))
-        return ERR_INVALID_TOPIC_EXCEPTION;
-    topic = client_topic_get(client, message->topic);
-    if (topic == NULL)
-        return ERR_NO_MEMORY;
+    if (topic == NULL) {
+        if (!topic_name_legal(message->topic))
+            return ERR_INVALID_TOPIC_EXCEPTION;
+        topic = client_topic_get(client, message->topic);
+        if (topic == NULL)
+            return ERR_NO_MEMORY;
+    }
+    client->last_topic = topic;
     if (topic->err != ERR_OK) { /* perhaps it was made meanwhile */
         client_metadata_want(client);
         client_wake(client);

@@ -72,22 +72,35 @@ err_t batch_check_crc(const void *data, size_t len, struct batch_info *ret_info)
     return crc == ret_info->crc ? ERR_OK : ERR_CORRUPT_MESSAGE;
 }
 
-/* Most varints of a record are one or two bytes: the call is spared for those of one. */
+/* Most varints of a record are one or two bytes long: the loop is spared for those. */
+static inline bool record_varint_short(struct reader *r, uint32_t *ret_zigzag)
+{
+    if (r->end - r->at < 2)
+        return false;
+    if (r->at[0] < 0x80) {
+        *ret_zigzag = *r->at++;
+        return true;
+    }
+    if (r->at[1] >= 0x80)
+        return false;
+    *ret_zigzag = (uint32_t)(r->at[0] & 0x7f) | (uint32_t)r->at[1] << 7;
+    r->at += 2;
+    return true;
+}
+
 static inline int64_t record_varlong(struct reader *r)
 {
-    if (r->at < r->end && *r->at < 0x80) {
-        uint8_t zigzag = *r->at++;
+    uint32_t zigzag;
+    if (record_varint_short(r, &zigzag))
         return (int64_t)(zigzag >> 1) ^ -(int64_t)(zigzag & 1);
-    }
     return reader_varlong(r);
 }
 
 static inline int32_t record_varint(struct reader *r)
 {
-    if (r->at < r->end && *r->at < 0x80) {
-        uint8_t zigzag = *r->at++;
+    uint32_t zigzag;
+    if (record_varint_short(r, &zigzag))
         return (int32_t)(zigzag >> 1) ^ -(int32_t)(zigzag & 1);
-    }
     return reader_varint(r);
 }
 
@@ -115,7 +128,9 @@ static inline bool record_read(struct reader *r, struct record *ret_record)
         return false;
     struct reader body;
     reader_init(&body, raw.data, raw.len);
-    (void)reader_u8(&body); /* attributes: none are defined */
+    if (raw.len == 0)
+        return false;
+    body.at++; /* attributes: none are defined */
     ret_record->timestamp = record_varlong(&body);
     ret_record->offset = record_varint(&body);
     ret_record->key = record_nullable(&body);

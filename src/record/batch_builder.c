@@ -19,19 +19,40 @@ size_t batch_record_bytes_max(size_t key_len, size_t value_len)
            value_len;
 }
 
-static size_t batch_nullable_len(struct bytes b)
+/* Short varints are the rule: no call for those of one byte, and two for lengths. */
+static inline size_t batch_varlong_len(int64_t v)
 {
-    return b.data == NULL ? 1 : varint_len((int32_t)b.len) + b.len;
+    if (v >= -64 && v < 64)
+        return 1;
+    return v >= -8192 && v < 8192 ? 2 : varlong_len(v);
 }
 
-static size_t batch_put_nullable(uint8_t *p, struct bytes b)
+static inline uint8_t *batch_put_varlong(uint8_t *p, int64_t v)
+{
+    uint64_t zigzag = (uint64_t)v << 1 ^ (uint64_t)(v >> 63);
+    if (zigzag >= 0x4000)
+        return p + put_varlong(p, v);
+    if (zigzag >= 0x80) {
+        *p++ = (uint8_t)(zigzag | 0x80);
+        zigzag >>= 7;
+    }
+    *p++ = (uint8_t)zigzag;
+    return p;
+}
+
+static inline size_t batch_nullable_len(struct bytes b)
+{
+    return b.data == NULL ? 1 : batch_varlong_len((int64_t)b.len) + b.len;
+}
+
+static inline uint8_t *batch_put_nullable(uint8_t *p, struct bytes b)
 {
     if (b.data == NULL)
-        return put_varint(p, -1);
-    size_t len = put_varint(p, (int32_t)b.len);
+        return batch_put_varlong(p, -1);
+    p = batch_put_varlong(p, (int64_t)b.len);
     if (b.len > 0)
-        memcpy(p + len, b.data, b.len);
-    return len + b.len;
+        memcpy(p, b.data, b.len);
+    return p + b.len;
 }
 
 err_t batch_add(struct batch_builder *b, int64_t timestamp, struct bytes key, struct bytes value,
@@ -43,29 +64,30 @@ err_t batch_add(struct batch_builder *b, int64_t timestamp, struct bytes key, st
         return ERR_FULL;
     int64_t base = b->count == 0 ? timestamp : b->base_timestamp;
     int64_t delta = (int64_t)((uint64_t)timestamp - (uint64_t)base);
-    size_t body = 1 + varlong_len(delta) + varint_len(b->count) + batch_nullable_len(key) +
-                  batch_nullable_len(value) + varint_len(header_count);
+    size_t body = 1 + batch_varlong_len(delta) + batch_varlong_len(b->count) +
+                  batch_nullable_len(key) + batch_nullable_len(value) +
+                  batch_varlong_len(header_count);
     for (int32_t i = 0; i < header_count; i++) {
         if (headers[i].name.len > room || headers[i].value.len > room || body > room)
             return ERR_FULL;
         body += varint_len((int32_t)headers[i].name.len) + headers[i].name.len +
                 batch_nullable_len(headers[i].value);
     }
-    if (body > room || varint_len((int32_t)body) + body > room)
+    if (body > room || batch_varlong_len((int64_t)body) + body > room)
         return ERR_FULL;
 
     uint8_t *p = b->data + b->used;
-    p += put_varint(p, (int32_t)body);
+    p = batch_put_varlong(p, (int64_t)body);
     *p++ = 0; /* attributes: none are defined */
-    p += put_varlong(p, delta);
-    p += put_varint(p, b->count);
-    p += batch_put_nullable(p, key);
-    p += batch_put_nullable(p, value);
-    p += put_varint(p, header_count);
+    p = batch_put_varlong(p, delta);
+    p = batch_put_varlong(p, b->count);
+    p = batch_put_nullable(p, key);
+    p = batch_put_nullable(p, value);
+    p = batch_put_varlong(p, header_count);
     for (int32_t i = 0; i < header_count; i++) {
         struct bytes name = headers[i].name;
-        p += batch_put_nullable(p, (struct bytes){name.data == NULL ? p : name.data, name.len});
-        p += batch_put_nullable(p, headers[i].value);
+        p = batch_put_nullable(p, (struct bytes){name.data == NULL ? p : name.data, name.len});
+        p = batch_put_nullable(p, headers[i].value);
     }
     b->used = (size_t)(p - b->data);
     b->base_timestamp = base;
