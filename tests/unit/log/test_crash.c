@@ -281,19 +281,19 @@ static void histories(enum fault fault, unsigned seeds)
 
 START_TEST(a_power_cut_at_any_operation_keeps_what_was_flushed_and_invents_nothing)
 {
-    histories(FAULT_POWER_CUT, 6);
+    histories(FAULT_POWER_CUT, 4);
 }
 END_TEST
 
 START_TEST(a_failed_sync_at_any_place_keeps_what_was_flushed_and_invents_nothing)
 {
-    histories(FAULT_SYNC_FAILS, 6);
+    histories(FAULT_SYNC_FAILS, 4);
 }
 END_TEST
 
 START_TEST(a_failed_write_at_any_place_keeps_what_was_flushed_and_invents_nothing)
 {
-    histories(FAULT_WRITE_FAILS, 6);
+    histories(FAULT_WRITE_FAILS, 4);
 }
 END_TEST
 
