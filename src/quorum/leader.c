@@ -315,8 +315,11 @@ void leader_settle(struct quorum *quorum, bool image_moved)
     follow_raft(quorum);
     if (leader->in_flight != NULL && leader->in_flight->finished)
         leader_lost(quorum); /* it failed, and raft leads on: a transfer */
-    if (propose(quorum))
+    if (propose(quorum)) {
+        if (leader->in_flight == NULL)
+            guard_tell_commit(&quorum->io);
         return;
+    }
     leader_lost(quorum);
     /* Begin anew, with another own-term entry, if raft still leads later. */
     quorum->io.own_term = quorum->io.own_term_applied = 0;

@@ -102,14 +102,20 @@ void guard_receive(struct quorum_io *io, struct raft_message *message)
 /* ---- out ---- */
 
 /* Rule "stale result": a result that is sent after the term or the leader changed speaks of another
- * request; 0.15 sends it all the same, to an address that may be NULL by then. */
-static bool is_stale(const struct quorum_io *io, const struct raft_message *message)
+ * request; 0.15 sends it all the same, to an address that may be NULL by then. False: it is
+ * dropped. To the node that asked it is told as a rejection, so that a leader of an old term learns
+ * of the new one: 0.15 rejects for the term with rejected = prev_log_index, which says success
+ * where that is 0. */
+static bool settle_stale(struct quorum_io *io, const struct raft_message *message,
+                         struct raft_append_entries_result *result)
 {
-    const struct raft_append_entries_result *result = &message->append_entries_result;
-    if (!io->context.set || result->rejected != 0)
-        return false;
-    return (result->term != io->context.term || message->server_id != io->context.from) &&
-           !CANARY("quorum_no_stale");
+    if (!io->context.set || result->rejected != 0 || CANARY("quorum_no_stale"))
+        return true;
+    if (result->term == io->context.term && message->server_id == io->context.from)
+        return true;
+    io->stale++;
+    result->rejected = 1;
+    return message->server_id == io->context.from;
 }
 
 /* Rule "clamp": a follower acknowledges last_stored instead of what the request spoke of
@@ -156,8 +162,7 @@ int guard_send(struct raft_io *raft_io, struct raft_io_send *request,
         return 0;
     }
     if (message->type == RAFT_IO_APPEND_ENTRIES_RESULT) {
-        if (is_stale(io, message)) {
-            io->stale++;
+        if (!settle_stale(io, message, &copy.append_entries_result)) {
             io_op_finish(op, RAFT_NOCONNECTION);
             return 0;
         }
@@ -173,6 +178,45 @@ int guard_send(struct raft_io *raft_io, struct raft_io_send *request,
         status = RAFT_NOCONNECTION;
     io_op_finish(op, status);
     return 0;
+}
+
+static void tell_commit(struct quorum_io *io, const struct raft_server *server, raft_index commit)
+{
+    struct raft_message message = {
+        .type = RAFT_IO_APPEND_ENTRIES,
+        .server_id = server->id,
+        .server_address = server->address,
+    };
+    message.append_entries.term = io->raft->current_term;
+    message.append_entries.prev_log_index = commit;
+    message.append_entries.prev_log_term = store_term(&io->store, commit);
+    message.append_entries.leader_commit = commit;
+    struct frame *frame = messages_encode(&message, io->node);
+    if (frame != NULL) /* best effort: the next heartbeat tells it too */
+        (void)io->owner.post(io->owner.self, members_node(server->id), server->address, frame);
+}
+
+/* libraft tells followers of a commit with the next entry or heartbeat: the brokers on them, and
+ * what observes them, would see every change of the metadata so much later. So each follower, once
+ * it has acknowledged the entry, gets the heartbeat that raft would send it later. */
+void guard_tell_commit(struct quorum_io *io)
+{
+    const struct raft *raft = io->raft;
+    raft_index commit = raft->commit_index;
+    if (raft_state(io->raft) != RAFT_LEADER)
+        return;
+    if (io->told_term != raft->current_term) {
+        memset(io->told, 0, sizeof io->told);
+        io->told_term = raft->current_term;
+    }
+    for (unsigned i = 0; i < raft->configuration.n && i < MEMBERS_MAX; i++) {
+        const struct raft_server *server = &raft->configuration.servers[i];
+        if (server->id == raft->id || io->told[i] >= commit ||
+            raft->leader_state.progress[i].match_index < commit)
+            continue;
+        io->told[i] = commit;
+        tell_commit(io, server, commit);
+    }
 }
 
 /* ---- own-term entry ---- */

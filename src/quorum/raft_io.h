@@ -69,9 +69,10 @@ struct quorum_io {
     /* the guard */
     struct guard_context context;
     struct raft_barrier barrier;
-    uint64_t own_term;         /* in which our barrier was appended; 0: none */
-    uint64_t own_term_applied; /* and applied */
-    uint64_t heard_ns;         /* of the leader, last */
+    uint64_t own_term;                     /* in which our barrier was appended; 0: none */
+    uint64_t own_term_applied;             /* and applied */
+    uint64_t heard_ns;                     /* of the leader, last */
+    uint64_t told_term, told[MEMBERS_MAX]; /* by guard_tell_commit: commit index, by server */
     uint64_t clamped, held, stale, covered, truncations, snapshots_taken, snapshots_installed;
 };
 
@@ -102,6 +103,8 @@ int guard_send(struct raft_io *raft_io, struct raft_io_send *request,
                const struct raft_message *message, raft_io_send_cb cb);
 /* After each upcall: the own-term entry (rule "own-term entry"). */
 void guard_upcall_done(struct quorum_io *io);
+/* While nothing is proposed: whoever has what is committed is told so. */
+void guard_tell_commit(struct quorum_io *io);
 
 /* ---- operations, for the two files above ---- */
 

@@ -5,7 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { COMMAND_NODE = 1000, ELECTION_MS = 300, HEARTBEAT_MS = 60, CARRIED = 1 << 20 };
+enum {
+    COMMAND_NODE = 1000,
+    ELECTION_MS = 300,
+    HEARTBEAT_MS = 60,
+    CARRIED = 1 << 20,
+    CALLED = 1 << 30
+};
 
 static void broken(struct lab *lab, const char *format, ...) PRINTF_LIKE(2, 3);
 static void broken(struct lab *lab, const char *format, ...)
@@ -135,6 +141,11 @@ static void take_answer(struct lab_node *node, struct quorum_answer *answer)
     struct lab *lab = node->lab;
     struct wire_header header;
     ck_assert_int_eq(wire_decode_header(answer->frame, &header), ERR_OK);
+    if (answer->token == CALLED) {
+        frame_unref(lab->reply);
+        lab->reply = frame_ref(answer->frame);
+        return;
+    }
     if (answer->token >= CARRIED) {
         unsigned at = (unsigned)(answer->token - CARRIED);
         packet_send(lab, &(struct packet){.from = node->idx,
@@ -281,6 +292,13 @@ struct lab *lab_new(const struct lab_options *options)
                            .default_replication_factor = 1,
                            .topic_partitions_max = 100},
         };
+        if (options->segment_bytes > 0) {
+            node->log_options = (struct log_options){.segment_bytes = options->segment_bytes,
+                                                     .index_interval_bytes = 1024,
+                                                     .preallocate_bytes = 4096,
+                                                     .written_zeros = true};
+            node->config.log_options = &node->log_options;
+        }
         if (i < lab->voters) {
             sim_host_boot(node->host, 1);
             err_t err = quorum_format(sim_host_env(node->host, 0), bootstrap, lab->voters);
@@ -418,6 +436,36 @@ void lab_inject(struct lab *lab, unsigned from, unsigned to, const Karst__RaftMe
     oneway->frame = wire_frame(&(struct wire_frame_args){
         .kind = WIRE_ONEWAY, .method = WIRE_RAFT, .message = &raft->base});
     post(lab, to, oneway);
+}
+
+void lab_contact(struct lab *lab, unsigned leader, unsigned voter)
+{
+    Karst__RaftMessage contact = KARST__RAFT_MESSAGE__INIT;
+    contact.type = 2;
+    contact.from = (int32_t)voter;
+    contact.to = (int32_t)leader;
+    contact.term = lab_look(lab, leader).term;
+    contact.has_rejected = contact.has_last_log_index = true;
+    contact.rejected = 1; /* long matched: raft takes note of the contact only */
+    lab_inject(lab, voter, leader, &contact);
+}
+
+struct frame *lab_call(struct lab *lab, unsigned node, uint16_t method,
+                       const ProtobufCMessage *message, unsigned ms)
+{
+    struct quorum_call *call = calloc(1, sizeof *call);
+    call->message.type = QUORUM_CALL;
+    call->token = CALLED;
+    call->peer = -1;
+    call->peer_epoch = -1;
+    call->frame = wire_frame(
+        &(struct wire_frame_args){.kind = WIRE_REQUEST, .method = method, .message = message});
+    post(lab, node, call);
+    for (unsigned i = 0; i < ms && lab->reply == NULL; i++)
+        lab_run_ms(lab, 1);
+    struct frame *reply = lab->reply;
+    lab->reply = NULL;
+    return reply;
 }
 
 /* ---- commands ---- */

@@ -26,6 +26,7 @@ struct lab_node {
     struct sim_host *host;
     struct sim_disk *disk;
     struct quorum_config config;
+    struct log_options log_options;
     struct quorum *quorum; /* NULL: down */
     struct image *image;   /* as the shard was told */
     struct quorum_leader leader;
@@ -60,6 +61,7 @@ struct lab {
         uint64_t token;
     } carried[LAB_CALLS_MAX];
     unsigned carries;
+    struct frame *reply; /* of lab_call; NULL: not yet */
 };
 
 struct lab_options {
@@ -67,6 +69,7 @@ struct lab_options {
     unsigned voters, observers;
     uint64_t snapshot_bytes, trailing_bytes; /* 0: defaults */
     uint32_t message_bytes;
+    uint64_t segment_bytes; /* of the metadata log; 0: 8 MiB */
 };
 struct lab *lab_new(const struct lab_options *options); /* formatted, all started */
 void lab_free(struct lab *lab);
@@ -84,6 +87,13 @@ struct quorum_view lab_look(const struct lab *lab, unsigned node);
 
 /* A raft message of from's reaches to, past cuts and filter. */
 void lab_inject(struct lab *lab, unsigned from, unsigned to, const Karst__RaftMessage *raft);
+
+/* The leader hears of the voter, and nothing else: it does not step down for silence. */
+void lab_contact(struct lab *lab, unsigned leader, unsigned voter);
+
+/* Any request; the reply or error frame (the caller's), at most ms later. NULL: none came. */
+struct frame *lab_call(struct lab *lab, unsigned node, uint16_t method,
+                       const ProtobufCMessage *message, unsigned ms);
 
 /* Sends a command to a node; returns its number. */
 unsigned lab_command(struct lab *lab, unsigned node);

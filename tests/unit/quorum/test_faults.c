@@ -75,6 +75,7 @@ static void history(uint64_t seed, unsigned voters, unsigned observers)
         .snapshot_bytes = rng_chance(&rng, 500000) ? rng_between(&rng, 2000, 20000) : 0,
         .trailing_bytes = rng_between(&rng, 0, 4000),
         .message_bytes = rng_chance(&rng, 300000) ? 600 : 0,
+        .segment_bytes = rng_chance(&rng, 500000) ? 4096 : 0,
     });
     lab->delay_ms_max = rng_between(&rng, 1, 60);
     for (unsigned step = 0; step < 120; step++) {

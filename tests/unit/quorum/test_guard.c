@@ -192,9 +192,10 @@ static bool hold_history(void)
     lab_stop(lab, 1, true);
     lab_heal(lab);
     lab_start(lab, 4);
-    ck_assert(lab_run_until(lab, leader_agrees_with_itself, 10000));
-    ck_assert_int_eq(lab_leader(lab), 4);
-    bool replaced = !applied_command(lab, 4, command);
+    bool agrees = lab_run_until(lab, leader_agrees_with_itself, 10000);
+    /* Where the command was committed, node 2 has seen both, and stops. */
+    ck_assert(agrees || (applied && lab->node[2].quorum == NULL));
+    bool replaced = !agrees || !applied_command(lab, 4, command);
     ck_assert(replaced);
     lab_free(lab);
     return applied && replaced;
@@ -259,23 +260,16 @@ static bool commit_clamp_history(void)
 static void sustain(struct lab *lab, unsigned leader, unsigned voter, unsigned follower,
                     uint64_t index, unsigned ms)
 {
-    Karst__RaftMessage contact = KARST__RAFT_MESSAGE__INIT;
-    contact.type = 2;
-    contact.from = (int32_t)voter;
-    contact.to = (int32_t)leader;
-    contact.term = lab_look(lab, leader).term;
-    contact.has_rejected = contact.has_last_log_index = true;
-    contact.rejected = 1; /* raft takes note of the contact, and of nothing else */
     Karst__RaftMessage heartbeat = KARST__RAFT_MESSAGE__INIT;
     heartbeat.type = 1;
     heartbeat.from = (int32_t)leader;
     heartbeat.to = (int32_t)follower;
-    heartbeat.term = contact.term;
+    heartbeat.term = lab_look(lab, leader).term;
     heartbeat.has_prev_log_index = heartbeat.has_prev_log_term = true;
     heartbeat.prev_log_index = index;
     heartbeat.prev_log_term = quorum_entry_term(lab->node[leader].quorum, index);
     for (unsigned i = 0; i < ms; i += 50) {
-        lab_inject(lab, voter, leader, &contact);
+        lab_contact(lab, leader, voter);
         lab_inject(lab, leader, follower, &heartbeat);
         lab_run_ms(lab, 50);
     }
