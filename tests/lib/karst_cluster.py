@@ -1,0 +1,106 @@
+"""Real clusters for pytest: deploy/cluster and the karst command line, in a folder of the test's own."""
+import json
+import os
+import select
+import subprocess
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get("KARST_BUILD", os.path.join(ROOT, "build"))
+KARST = os.path.join(BUILD, "tools", "karst", "karst")
+KARSTD = os.path.join(BUILD, "src", "broker", "karstd")
+SECONDS = 20  # no wait takes longer; a healthy one takes milliseconds
+
+
+def wait_until(condition, what):
+    """Asks again and again until it holds; returns what it gave."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        select.select([], [], [], 0.01)
+    raise AssertionError(f"after {SECONDS} s still not: {what}")
+
+
+class Cluster:
+    def __init__(self, folder, brokers=3, voters=None, settings=()):
+        self.folder = str(folder)
+        self.brokers = brokers
+        command = ["up", "--brokers", str(brokers), "--base-port", "0"]
+        if voters:
+            command += ["--voters", str(voters)]
+        for setting in settings:
+            command += ["--set", setting]
+        out = self.deploy(*command)
+        assert out.startswith("rpc="), out
+        self.bootstrap = out.strip()[len("rpc="):]
+
+    def deploy(self, *arguments):
+        environment = dict(os.environ, KARST_BUILD=BUILD, KARST_DIR=self.folder)
+        done = subprocess.run([os.path.join(ROOT, "deploy", "cluster"), *arguments], text=True,
+                              env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, check=False)
+        assert done.returncode == 0, f"deploy/cluster {arguments}: {done.stderr}"
+        return done.stdout
+
+    def log(self, node):
+        with open(os.path.join(self.folder, f"node-{node}", "karstd.log"), encoding="utf-8",
+                  errors="replace") as file:
+            return file.read()
+
+    def address(self, node):
+        return self.bootstrap.split(",")[node - 1]
+
+    def environment(self, bootstrap=None):
+        return dict(os.environ, KARST_BOOTSTRAP=bootstrap or self.bootstrap)
+
+    def run(self, *arguments, bootstrap=None, stdin=None):
+        """karst ARGUMENTS: the finished process, whatever its exit code."""
+        return subprocess.run([KARST, *arguments], env=self.environment(bootstrap),
+                              input=stdin or b"", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              timeout=SECONDS * 2, check=False)
+
+    def karst(self, *arguments, bootstrap=None, stdin=None):
+        """karst ARGUMENTS, which must succeed: its standard output."""
+        done = self.run(*arguments, bootstrap=bootstrap, stdin=stdin)
+        assert done.returncode == 0, f"karst {arguments}: {done.stderr.decode()}"
+        return done.stdout
+
+    def json(self, *arguments, bootstrap=None):
+        return json.loads(self.karst(*arguments, "--json", bootstrap=bootstrap))
+
+    def status(self):
+        return self.json("cluster", "status")
+
+    def controller(self):
+        return self.status()["controller"]
+
+    def partition(self, topic, index=0):
+        return self.json("topic", "describe", topic)[0]["partitions"][index]
+
+    def leader(self, topic, index=0):
+        return wait_until(lambda: max(self.partition(topic, index)["leader"], 0),
+                          f"{topic}-{index} has a leader")
+
+    def wait_in_sync(self, topic):
+        """Every partition has a leader and all its replicas in the ISR."""
+        def in_sync():
+            partitions = self.json("topic", "describe", topic)[0]["partitions"]
+            return all(p["leader"] >= 0 and len(p["isr"]) == len(p["replicas"])
+                       for p in partitions)
+        wait_until(in_sync, f"{topic} is in sync")
+
+    def create_topic(self, name, partitions=1, replication=3, configs=()):
+        command = ["topic", "create", name, "--partitions", str(partitions),
+                   "--replication-factor", str(replication)]
+        for config in configs:
+            command += ["--config", config]
+        self.karst(*command)
+
+    def down(self):
+        self.deploy("down")
+        for node in range(1, self.brokers + 1):
+            log = self.log(node)
+            assert "ERROR: AddressSanitizer" not in log and "runtime error:" not in log, log
+            assert "assertion" not in log.lower(), log
