@@ -27,12 +27,20 @@ static void lab_schedule(struct lab *lab, uint64_t after_ns, const struct lab_ev
 
 void lab_answer(struct lab *lab, env_conn conn, struct frame *frame, uint64_t after_ns)
 {
+    if (lab->live != NULL) {
+        lab_live_answer(lab, conn, frame);
+        return;
+    }
     lab_schedule(lab, after_ns + LAB_LATENCY_US * 1000,
                  &(struct lab_event){.kind = LAB_TO_CLIENT, .conn = conn, .frame = frame});
 }
 
 void lab_repeat(struct lab *lab, env_conn conn, struct frame *frame, uint64_t after_ns)
 {
+    if (lab->live != NULL) {
+        lab_live_repeat(lab, conn, frame, after_ns);
+        return;
+    }
     lab_schedule(
         lab, after_ns,
         &(struct lab_event){.kind = LAB_TO_BROKER, .conn = conn, .frame = frame_ref(frame)});
@@ -288,7 +296,7 @@ void lab_init(struct lab *lab, struct client_config *config)
 
 void lab_fini(struct lab *lab)
 {
-    client_free(lab->client);
+    client_free(lab->client); /* NULL in a live lab */
     struct heap_node *node;
     while ((node = heap_pop(&lab->events)) != NULL) {
         struct lab_event *event = heap_entry(node, struct lab_event, heap);

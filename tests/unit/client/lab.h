@@ -85,6 +85,10 @@ struct lab {
     err_t admin_err; /* of CreateTopics, admin_err_count times */
     unsigned admin_err_count;
     unsigned dials;
+    /* lab_live.c: the brokers stand behind real sockets, all as node 1 */
+    struct io_node *live;
+    uint16_t live_port;
+    struct list_node live_repeats;
     /* what was delivered, in order */
     struct lab_delivery {
         err_t err;
@@ -110,6 +114,13 @@ bool lab_run_until_delivered(struct lab *lab, size_t count, uint64_t ms);
 err_t lab_produce(struct lab *lab, const char *topic, int32_t partition, uintptr_t number);
 /* Values in the partition's log, in order: number i is into[i]. */
 size_t lab_log_values(const struct lab_partition *p, uintptr_t *into, size_t max);
+
+/* lab_live.c: a broker on a thread of its own, at 127.0.0.1:live_port, for struct karst. Topics are
+ * added before; the lab may be looked at after lab_live_end. */
+void lab_live_start(struct lab *lab, bool mute);
+void lab_live_end(struct lab *lab);
+void lab_live_answer(struct lab *lab, env_conn conn, struct frame *frame);
+void lab_live_repeat(struct lab *lab, env_conn conn, struct frame *frame, uint64_t after_ns);
 
 /* lab_broker.c: a whole frame came; the answer goes out by lab_answer. */
 void lab_broker_handle(struct lab *lab, env_conn conn, struct frame *frame);

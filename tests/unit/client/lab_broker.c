@@ -87,14 +87,15 @@ static void lab_metadata(struct lab_request *r, const Karst__MetadataRequest *re
     reply.cluster_id = wire_put_uuid(&cluster);
     reply.controller = 1;
     reply.metadata_offset = r->lab->metadata_offset;
-    reply.n_brokers = LAB_BROKERS;
+    reply.n_brokers = r->lab->live != NULL ? 1 : LAB_BROKERS;
     reply.brokers = arena_calloc(&r->arena, LAB_BROKERS, sizeof(void *));
-    for (int i = 0; i < LAB_BROKERS; i++) {
+    for (int i = 0; i < (int)reply.n_brokers; i++) {
         Karst__MetadataBroker *broker = arena_alloc(&r->arena, sizeof(*broker));
         karst__metadata_broker__init(broker);
         broker->node_id = i + 1;
-        broker->host = arena_strdup(&r->arena, "lab");
-        broker->port = (uint32_t)(9001 + i);
+        bool live = r->lab->live != NULL;
+        broker->host = arena_strdup(&r->arena, live ? "127.0.0.1" : "lab");
+        broker->port = live ? r->lab->live_port : (uint32_t)(9001 + i);
         broker->state = KARST__BROKER_STATE__BROKER_ACTIVE;
         reply.brokers[i] = broker;
     }
