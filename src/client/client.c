@@ -206,6 +206,7 @@ void client_free(struct client *client)
     if (client == NULL)
         return;
     client_abandon(client, ERR_CANCELED);
+    client->env->timer_stop(client->env->self, &client->timer);
     client_done_free(client, client_take_done(client));
     client_topics_free(client);
     client_brokers_free(client);
