@@ -39,6 +39,9 @@ static bool checkpoint_decode(const uint8_t *data, struct checkpoint *ret)
     if (what.log_start < 0 || what.recovery.base < 0 || what.recovery.offset < what.log_start ||
         what.recovery.offset < what.recovery.base)
         return false;
+    if (what.resetting &&
+        (what.recovery.offset != what.log_start || what.recovery.base != what.log_start))
+        return false;
     *ret = what;
     return true;
 }

@@ -357,6 +357,7 @@ static err_t index_rebuild_rows(struct log *log, size_t idx, env_file file, stru
     struct scanner scan;
     struct batch_info info;
     scanner_init(&scan, log->disk, file, 0, segment->bytes, NULL);
+    scanner_expect(&scan, segment->base, log->options.compacted);
     err_t err;
     while ((err = scanner_header(&scan, &info)) == ERR_OK) {
         if (scan.at >= next) {

@@ -57,8 +57,11 @@ bool segment_name_parse(const char *entry, const char *suffix, offset_t *ret_bas
 struct scanner {
     struct env_disk *disk;
     env_file file;
-    uint64_t at;  /* of the next batch */
-    uint64_t end; /* of what may hold batches: no batch passes it */
+    uint64_t at;       /* of the next batch */
+    uint64_t end;      /* of what may hold batches: no batch passes it */
+    offset_t expected; /* base of the next batch; -1: any */
+    bool exact;        /* batches fill all up to end: zeros are no end but rot */
+    bool gaps;         /* expected is the least (compacted) */
     uint8_t *window;
     size_t window_bytes; /* capacity */
     bool window_owned;   /* malloc'd here; grows to the size of a batch */
@@ -80,6 +83,15 @@ err_t scanner_batch(struct scanner *scan, struct batch_info *ret_info, const uin
 static inline void scanner_skip(struct scanner *scan, const struct batch_info *info)
 {
     scan->at += info->bytes;
+    scan->expected = info->last_offset + 1;
+}
+/* Of a segment whose end is known: base offsets lie outside the CRC, and are checked by their row.
+ */
+static inline void scanner_expect(struct scanner *scan, offset_t expected, bool gaps)
+{
+    scan->expected = expected;
+    scan->exact = true;
+    scan->gaps = gaps;
 }
 /* Whether all from scan->at to its end reads as zeros. */
 err_t scanner_rest_is_zero(struct scanner *scan, bool *ret_zero);

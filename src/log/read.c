@@ -26,7 +26,7 @@ static void hint_put(struct log *log, offset_t offset, offset_t base, uint64_t p
 
 /* How many of the bytes are whole, good batches below limit. Cold and warm are checked alike:
  * CRC32C over what is in the cache of the CPU already is nearly free, and disks rot. */
-static err_t read_trim(struct frame *frame, offset_t limit, offset_t *ret_next)
+static err_t read_trim(struct frame *frame, offset_t limit, bool gaps, offset_t *ret_next)
 {
     size_t at = 0;
     offset_t next = -1;
@@ -34,8 +34,10 @@ static err_t read_trim(struct frame *frame, offset_t limit, offset_t *ret_next)
     while (at < frame->used) {
         struct batch_info info;
         err = batch_check_crc(frame->bytes + at, frame->used - at, &info);
-        if (err != ERR_OK || info.last_offset >= limit || info.base_offset < next)
+        if (err != ERR_OK || info.last_offset >= limit)
             break;
+        if (next >= 0 && (gaps ? info.base_offset < next : info.base_offset != next))
+            break; /* base offsets lie outside the CRC */
         next = info.last_offset + 1;
         at += info.bytes;
     }
@@ -87,6 +89,11 @@ static err_t read_at(struct log *log, size_t idx, uint64_t position,
         goto done;
     }
     err = ERR_OK;
+    if (info.last_offset < args->offset ||
+        (info.base_offset > args->offset && !log->options.compacted)) {
+        err = ERR_CORRUPT_MESSAGE;
+        goto done;
+    }
     if (info.last_offset >= args->limit)
         goto done;
     uint64_t left = segment->bytes - position;
@@ -94,7 +101,7 @@ static err_t read_at(struct log *log, size_t idx, uint64_t position,
     err = read_into_frame(log, file, position, bytes < info.bytes ? info.bytes : bytes,
                           args->budget, &frame);
     if (err == ERR_OK)
-        err = read_trim(frame, args->limit, &next);
+        err = read_trim(frame, args->limit, log->options.compacted, &next);
     if (err != ERR_OK || frame->used == 0) {
         frame_unref(frame);
         frame = NULL;
@@ -123,18 +130,21 @@ err_t log_read(struct log *log, const struct log_read_args *args, struct frame *
         err_t err = segment_locate(log, idx, args->offset, &position, &info);
         if (err == ERR_OK)
             return read_at(log, idx, position, args, ret_frame);
-        if (err != ERR_NOT_FOUND) /* else a gap (compacted): the next segment has it */
-            return err == ERR_CORRUPT ? ERR_CORRUPT_MESSAGE : err;
+        if (err == ERR_CORRUPT || (err == ERR_NOT_FOUND && !log->options.compacted))
+            return ERR_CORRUPT_MESSAGE;
+        if (err != ERR_NOT_FOUND) /* else a gap: the next segment has it */
+            return err;
     }
     return ERR_OK;
 }
 
 /* ---- walking ---- */
 
-/* Batches of one segment from position to its end. */
-static err_t walk_segment(struct log *log, size_t idx, uint64_t position, log_visit visit,
-                          void *context)
+/* Batches of one segment from position, where the one of that base is, to its end. */
+static err_t walk_segment(struct log *log, size_t idx, uint64_t position, offset_t base,
+                          log_visit visit, void *context)
 {
+    bool gaps = log->options.compacted;
     struct scanner scan;
     struct batch_info info;
     const uint8_t *batch;
@@ -143,10 +153,16 @@ static err_t walk_segment(struct log *log, size_t idx, uint64_t position, log_vi
     if (err != ERR_OK)
         return err;
     scanner_init(&scan, log->disk, file, position, log->segments[idx].bytes, NULL);
+    scanner_expect(&scan, base, gaps);
+    offset_t end = idx + 1 < log->segment_count ? log->segments[idx + 1].base : log->end;
     for (;;) {
         err = scanner_batch(&scan, &info, &batch);
+        if (err == ERR_NOT_FOUND) {
+            err = gaps || scan.expected == end ? ERR_OK : ERR_CORRUPT_MESSAGE;
+            break;
+        }
         if (err != ERR_OK) {
-            err = err == ERR_NOT_FOUND ? ERR_OK : err == ERR_CORRUPT ? ERR_CORRUPT_MESSAGE : err;
+            err = err == ERR_CORRUPT ? ERR_CORRUPT_MESSAGE : err;
             break;
         }
         err = visit(context, &info, batch);
@@ -169,13 +185,14 @@ err_t log_walk(struct log *log, offset_t offset, log_visit visit, void *context)
         return ERR_OK;
     size_t idx = segment_find(log, offset);
     err_t err = segment_locate(log, idx, offset, &position, &info);
-    if (err == ERR_NOT_FOUND)
-        position = log->segments[idx].bytes;
-    else if (err != ERR_OK)
-        return err == ERR_CORRUPT ? ERR_CORRUPT_MESSAGE : err;
-    err = walk_segment(log, idx, position, visit, context);
+    if (err == ERR_OK)
+        err = walk_segment(log, idx, position, info.base_offset, visit, context);
+    else if (err == ERR_NOT_FOUND && log->options.compacted)
+        err = ERR_OK; /* in the gap after the segment's last batch */
+    else if (err == ERR_NOT_FOUND || err == ERR_CORRUPT)
+        err = ERR_CORRUPT_MESSAGE;
     while (err == ERR_OK && ++idx < log->segment_count)
-        err = walk_segment(log, idx, 0, visit, context);
+        err = walk_segment(log, idx, 0, log->segments[idx].base, visit, context);
     return err;
 }
 
@@ -234,7 +251,8 @@ err_t log_find_time(struct log *log, int64_t timestamp, offset_t limit, offset_t
         if (greatest < timestamp)
             continue;
         index_floor(log, idx, true, timestamp, &row);
-        err = walk_segment(log, idx, row.position, time_visit, &search);
+        err = walk_segment(log, idx, row.position, log->segments[idx].base + row.relative,
+                           time_visit, &search);
         if (err == ERR_EXISTS)
             break;
         if (err != ERR_OK)

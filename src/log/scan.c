@@ -10,6 +10,8 @@ void scanner_init(struct scanner *scan, struct env_disk *disk, env_file file, ui
         .file = file,
         .at = at,
         .end = end,
+        .expected = -1,
+        .gaps = true, /* who checks nothing here checks it himself, or wants to see all */
         .window = window,
         .window_bytes = window == NULL ? 0 : SCAN_WINDOW_BYTES,
         .window_owned = window == NULL,
@@ -74,11 +76,14 @@ err_t scanner_header(struct scanner *scan, struct batch_info *ret_info)
     /* Zeros are what a segment has after its last batch (R13): length 0 is the end. Fewer bytes
      * than a length needs can't hold a batch either. */
     if (have < BATCH_PREFIX_BYTES || get_u32(data + 8) == 0)
-        return ERR_NOT_FOUND;
+        return scan->exact ? ERR_CORRUPT : ERR_NOT_FOUND;
     err = batch_peek(data, have, ret_info);
     if (err != ERR_OK && err != ERR_SHORT)
         return ERR_CORRUPT;
     if (have < BATCH_HEADER_BYTES || ret_info->bytes > scan->end - scan->at)
+        return ERR_CORRUPT;
+    if (scan->exact && (scan->gaps ? ret_info->base_offset < scan->expected
+                                   : ret_info->base_offset != scan->expected))
         return ERR_CORRUPT;
     return ERR_OK;
 }

@@ -111,23 +111,15 @@ size_t segment_find(const struct log *log, offset_t offset)
     return low;
 }
 
-/* The row's batch must begin where the row says: only then the walk from there is in step. */
-static bool segment_row_holds(const struct log *log, size_t idx, const struct index_row *row,
-                              const struct batch_info *info)
-{
-    offset_t offset = log->segments[idx].base + row->relative;
-    return log->options.compacted ? info->base_offset >= offset : info->base_offset == offset;
-}
-
 static err_t segment_walk_to(struct log *log, size_t idx, env_file file,
                              const struct index_row *row, offset_t offset, struct scanner *scan,
                              struct batch_info *ret_info)
 {
     uint8_t window[SCAN_WINDOW_BYTES];
     scanner_init(scan, log->disk, file, row->position, log->segments[idx].bytes, window);
+    /* The row's batch must begin where the row says: only then the walk from there is in step. */
+    scanner_expect(scan, log->segments[idx].base + row->relative, log->options.compacted);
     err_t err = scanner_header(scan, ret_info);
-    if (err == ERR_OK && row->position > 0 && !segment_row_holds(log, idx, row, ret_info))
-        err = ERR_CORRUPT;
     while (err == ERR_OK && ret_info->last_offset < offset) {
         scanner_skip(scan, ret_info);
         err = scanner_header(scan, ret_info);
@@ -178,6 +170,7 @@ err_t segment_max_timestamp(struct log *log, size_t idx, int64_t *ret_timestamp)
     if (err != ERR_OK)
         row = (struct index_row){.max_timestamp = -1};
     scanner_init(&scan, log->disk, file, row.position, segment->bytes, window);
+    scanner_expect(&scan, segment->base + row.relative, log->options.compacted);
     int64_t timestamp = row.max_timestamp;
     while ((err = scanner_header(&scan, &info)) == ERR_OK) {
         timestamp = info.max_timestamp > timestamp ? info.max_timestamp : timestamp;
