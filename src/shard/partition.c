@@ -21,7 +21,7 @@ static void table_init_lists(struct partition_table *table)
     struct list_node *lists[] = {
         &table->all,        &table->answered,      &table->flush,         &table->serve,
         &table->delta,      &table->tick,          &table->leaders,       &table->streams,
-        &table->checkpoint, &table->dirty_streams, &table->parked_deltas,
+        &table->checkpoint, &table->dirty_streams, &table->parked_deltas, &table->opening,
     };
     for (size_t i = 0; i < ARRAY_LEN(lists); i++)
         list_init(lists[i]);
@@ -41,6 +41,7 @@ struct partition_table *partition_table_new(const struct partition_host *host,
     table_init(&table->by_id, table->env->random(table->env->self));
     table_init_lists(table);
     heap_init(&table->due);
+    table->open_timer.fire = partition_open_some;
     /* Sessions of a process begin at a place of its own, so that data meant for the process before
      * are no more than noise (R6). */
     table->session = (table->env->random(table->env->self) >> 8) + 1;
@@ -65,6 +66,7 @@ err_t partition_table_free(struct partition_table *table, bool sync)
     err_t first = ERR_OK;
     if (table == NULL)
         return ERR_OK;
+    table->env->timer_stop(table->env->self, &table->open_timer);
     list_for_each_safe (node, after, &table->all) {
         struct partition *p = list_entry(node, struct partition, all);
         err_t err = partition_forget(p, ERR_NOT_LEADER_OR_FOLLOWER, sync);
@@ -251,7 +253,7 @@ bool partition_look(const struct partition_table *table, const struct partition_
                     struct partition_view *ret_view)
 {
     const struct partition *p = partition_find(table, id);
-    if (p == NULL)
+    if (p == NULL || !list_empty(&p->opening))
         return false;
     const struct replica *r = &p->replica;
     if (p->log == NULL) {

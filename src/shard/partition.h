@@ -154,6 +154,7 @@ struct partition_view {
     offset_t log_start, end, flushed_end, high_watermark;
     uint64_t truncations, isr_shrinks, isr_growths, torn;
 };
+/* False: not here, or its log still waits to be recovered. */
 bool partition_look(const struct partition_table *table, const struct partition_id *id,
                     struct partition_view *ret_view);
 size_t partition_count(const struct partition_table *table);

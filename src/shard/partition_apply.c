@@ -11,8 +11,8 @@ static struct partition *partition_add(struct partition_table *table, const stru
     ASSERT(p != NULL); /* without room for its partitions a broker can't go on */
     p->id = *id;
     p->table = table;
-    struct list_node *nodes[] = {&p->all,   &p->fetches, &p->parked, &p->following, &p->flush,
-                                 &p->serve, &p->delta,   &p->tick,   &p->checkpoint};
+    struct list_node *nodes[] = {&p->all,   &p->fetches, &p->parked, &p->following,  &p->flush,
+                                 &p->serve, &p->delta,   &p->tick,   &p->checkpoint, &p->opening};
     for (size_t i = 0; i < ARRAY_LEN(nodes); i++)
         list_init(nodes[i]);
     struct bytes key = {(const uint8_t *)&p->id, sizeof(p->id)};
@@ -51,8 +51,8 @@ err_t partition_forget(struct partition *p, err_t err, bool sync)
     answer_all(table, &p->fetches, err);
     answer_all(table, &p->parked, err);
     err_t closed = partition_close_log(p, err, sync);
-    struct list_node *nodes[] = {&p->all,   &p->following, &p->flush,     &p->serve,
-                                 &p->delta, &p->tick,      &p->checkpoint};
+    struct list_node *nodes[] = {&p->all,   &p->following, &p->flush,      &p->serve,
+                                 &p->delta, &p->tick,      &p->checkpoint, &p->opening};
     for (size_t i = 0; i < ARRAY_LEN(nodes); i++)
         list_remove(nodes[i]);
     struct bytes key = {(const uint8_t *)&p->id, sizeof(p->id)};
@@ -124,6 +124,29 @@ static void partition_lead_or_follow(struct partition *p, const struct image_top
     partition_unpark(p);
 }
 
+static void open_later(struct partition *p, bool leads)
+{
+    struct partition_table *table = p->table;
+    if (list_empty(&table->opening))
+        table->env->timer_start(table->env->self, &table->open_timer, env_now(table->env));
+    if (leads)
+        list_push_front(&table->opening, &p->opening); /* somebody waits for it */
+    else
+        list_push_back(&table->opening, &p->opening);
+}
+
+static void open_and_act(struct partition *p, const struct image_topic *topic,
+                         const struct image_partition *partition)
+{
+    struct partition_table *table = p->table;
+    struct partition_id id = p->id;
+    if (p->log == NULL)
+        partition_open(p, topic, image_partition_in_isr(partition, table->host.node));
+    if (p->log != NULL)
+        partition_lead_or_follow(p, topic, partition);
+    partition_unpark_deltas(table, &id);
+}
+
 static void apply_one(struct partition_table *table, const struct partition_id *id)
 {
     const struct image_topic *topic = image_topic(table->image, &id->topic);
@@ -142,13 +165,33 @@ static void apply_one(struct partition_table *table, const struct partition_id *
         }
         return;
     }
-    if (p == NULL)
+    if (p == NULL) {
         p = partition_add(table, id);
-    if (p->log == NULL)
-        partition_open(p, topic, image_partition_in_isr(partition, node));
-    if (p->log != NULL)
-        partition_lead_or_follow(p, topic, partition);
-    partition_unpark_deltas(table, id);
+        if (partition_was_found(table, id))
+            open_later(p, partition->leader == node);
+    }
+    if (list_empty(&p->opening))
+        open_and_act(p, topic, partition);
+}
+
+void partition_open_some(struct env_timer *timer, uint64_t now_ns)
+{
+    struct partition_table *table = container_of(timer, struct partition_table, open_timer);
+    struct list_node *node;
+    if (!table->ready)
+        return; /* partition_check_ready goes on with it */
+    for (unsigned i = 0; i < OPENED_AT_ONCE_MAX; i++) {
+        if (i > 0 && env_now(table->env) > now_ns + OPENING_NS)
+            break;
+        node = list_pop_front(&table->opening);
+        if (node == NULL)
+            break;
+        struct partition_id id = list_entry(node, struct partition, opening)->id;
+        apply_one(table, &id);
+    }
+    if (!list_empty(&table->opening))
+        table->env->timer_start(table->env->self, timer, env_now(table->env));
+    partition_hand_out(table);
 }
 
 static bool is_own(const struct partition_table *table, const struct partition_id *id)
@@ -239,10 +282,13 @@ void partition_check_ready(struct partition_table *table)
     table->broker_epoch = epoch;
     /* R2, R21: before the image has this process's registration, it tells of the life before: what
      * was led then is not led on, and no folder is judged. */
-    if (ready)
-        partition_apply_all(table);
-    else
+    if (!ready) {
         become_idle(table);
+        return;
+    }
+    partition_apply_all(table);
+    if (!list_empty(&table->opening))
+        table->env->timer_start(table->env->self, &table->open_timer, env_now(table->env));
 }
 
 void partition_table_apply(struct partition_table *table, struct image *image,

@@ -67,9 +67,8 @@ static void do_cut(struct partition *p, const struct replica_effect *effect)
     ev.cut.flushed_end = log_flushed_end(p->log);
     if (ev.cut.end != p->replica.end || ev.cut.err != ERR_OK)
         log_info("%s: from %lld %s offset %lld in epoch %d: %s", p->folder,
-                 (long long)p->replica.end,
-                 effect->type == REPLICA_DO_RESET ? "anew to" : "cut to", (long long)ev.cut.end,
-                 (int)p->replica.leader_epoch, err_sentence(ev.cut.err));
+                 (long long)p->replica.end, effect->type == REPLICA_DO_RESET ? "anew to" : "cut to",
+                 (long long)ev.cut.end, (int)p->replica.leader_epoch, err_sentence(ev.cut.err));
     partition_step(p, &ev);
 }
 

@@ -38,6 +38,11 @@ static const struct partition_found *find_folder(const struct partition_table *t
     return NULL;
 }
 
+bool partition_was_found(const struct partition_table *table, const struct partition_id *id)
+{
+    return find_folder(table, id) != NULL;
+}
+
 static bool is_lost(const struct partition_table *table, const struct partition_id *id)
 {
     for (size_t i = 0; i < table->lost_count; i++)

@@ -27,8 +27,10 @@ enum {
     STREAM_ROWS_MAX = 10000,       /* of one frame */
     PRODUCERS_MAX = 50000,         /* of one partition */
     CHECKPOINTS_A_TICK = 4,
+    OPENED_AT_ONCE_MAX = 16, /* logs recovered before the loop goes on */
     FOLDER_SIZE = TOPIC_NAME_MAX + 16,
 };
+#define OPENING_NS ENV_MS(5) /* after so long the loop goes on, too */
 #define FETCH_RETRY_NS ENV_MS(20)
 #define PROPOSAL_RETRY_NS ENV_MS(200)
 #define CHECKPOINT_NS ENV_MS(5000)
@@ -82,6 +84,7 @@ struct partition {
     struct partition_id id; /* the table's key */
     struct partition_table *table;
     struct list_node all;
+    struct list_node opening; /* its log waits to be recovered */
     uint32_t disk;
     char folder[FOLDER_SIZE];
     struct log *log; /* NULL: not open, and why */
@@ -137,7 +140,8 @@ struct partition_table {
     struct heap due; /* parts */
     uint64_t due_sequence;
     struct list_node answered;
-    struct list_node flush, serve, delta, tick, checkpoint; /* partitions */
+    struct list_node flush, serve, delta, tick, checkpoint, opening; /* partitions */
+    struct env_timer open_timer;
     struct list_node leaders, streams, dirty_streams;
     struct stream *last_stream; /* mostly the next one, too */
     struct list_node parked_deltas;
@@ -166,7 +170,11 @@ void partition_open_again(struct partition_table *table);
 /* Closes the log, gives its parts back with err, forgets it. */
 err_t partition_forget(struct partition *p, err_t err, bool sync);
 
+/* Recovers some of the logs that were found: all at once would silence the shard for seconds. */
+void partition_open_some(struct env_timer *timer, uint64_t now_ns);
+
 /* ---- partition_folder.c ---- */
+bool partition_was_found(const struct partition_table *table, const struct partition_id *id);
 /* Opens or creates the log; sets p->log, or open_err. */
 void partition_open(struct partition *p, const struct image_topic *topic, bool member);
 /* R1: before the first bytes that may be acknowledged. */

@@ -33,6 +33,18 @@ static void answer_unknown(struct partition_table *table, struct part *part)
                 NULL);
 }
 
+static void answer_unopened(const struct partition *p, struct part *part)
+{
+    struct partition_table *table = p->table;
+    const struct image_partition *now = image_partition(table->image, &p->id);
+    if (list_empty(&p->opening))
+        part_answer(table, part, ERR_KAFKA_STORAGE_ERROR, NULL);
+    else if (now != NULL && now->leader == table->host.node)
+        part_answer(table, part, ERR_LEADER_NOT_AVAILABLE, "the leader still recovers its log");
+    else
+        part_answer(table, part, ERR_NOT_LEADER_OR_FOLLOWER, NULL);
+}
+
 /* R30: an epoch that this shard's image has not reached. Bounded by waiters_max. */
 static bool park(struct partition *p, struct part *part)
 {
@@ -58,7 +70,7 @@ static struct partition *part_admit(struct partition_table *table, struct part *
         return NULL;
     }
     if (p->log == NULL) {
-        part_answer(table, part, ERR_KAFKA_STORAGE_ERROR, NULL);
+        answer_unopened(p, part);
         return NULL;
     }
     return park(p, part) ? NULL : p;

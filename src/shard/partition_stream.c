@@ -173,9 +173,9 @@ void partition_data(struct partition_table *table, const struct replica_data *da
     if (p->leader != NULL && p->leader->node == data->from)
         p->leader->spoke_ns = env_now(table->env);
     /* What was asked for in another session is not even looked at (R6). */
-    bool current = (data->session == p->replica.session &&
-                    data->leader_epoch == p->replica.leader_epoch) ||
-                   CANARY("replica_accepts_old_session");
+    bool current =
+        (data->session == p->replica.session && data->leader_epoch == p->replica.leader_epoch) ||
+        CANARY("replica_accepts_old_session");
     bool fits = data->bytes > 0 && data->fetch_offset == p->replica.end &&
                 p->replica.role == REPLICA_FOLLOWER && current;
     ev.data = (struct replica_arrived){
@@ -512,7 +512,7 @@ static err_t admit_delta(const struct partition_table *table, const struct parti
         return known ? ERR_NOT_LEADER_OR_FOLLOWER : ERR_BUSY;
     }
     if (p->log == NULL)
-        return ERR_KAFKA_STORAGE_ERROR;
+        return list_empty(&p->opening) ? ERR_KAFKA_STORAGE_ERROR : ERR_BUSY;
     if (delta->leader_epoch > p->replica.leader_epoch)
         return ERR_BUSY;
     if (delta->leader_epoch < p->replica.leader_epoch)

@@ -30,19 +30,27 @@ static uint64_t lab_random(void *self)
     return rng_next(&node->lab->rng);
 }
 
-static void lab_timer_start(void *self, struct env_timer *timer, uint64_t due_ns)
-{
-    struct lab_node *node = self;
-    timer->due_ns = due_ns;
-    node->timer = timer;
-}
-
 static void lab_timer_stop(void *self, struct env_timer *timer)
 {
     struct lab_node *node = self;
-    if (node->timer == timer)
-        node->timer = NULL;
+    for (size_t i = 0; i < LAB_TIMERS_MAX; i++)
+        if (node->timers[i] == timer)
+            node->timers[i] = NULL;
     timer->due_ns = 0;
+}
+
+static void lab_timer_start(void *self, struct env_timer *timer, uint64_t due_ns)
+{
+    struct lab_node *node = self;
+    lab_timer_stop(self, timer);
+    timer->due_ns = due_ns;
+    for (size_t i = 0; i < LAB_TIMERS_MAX; i++) {
+        if (node->timers[i] != NULL)
+            continue;
+        node->timers[i] = timer;
+        return;
+    }
+    ck_abort_msg("too many timers");
 }
 
 static void lab_exit(void *self, int code, const char *why)
@@ -455,7 +463,7 @@ void lab_kill(struct lab *lab, node_id_t id, bool power_cut)
     node->table = NULL;
     node->up = false;
     node->sync_count = 0;
-    node->timer = NULL;
+    memset(node->timers, 0, sizeof(node->timers));
     node->hold_syncs = false;
     lab_break_streams(lab, node, false);
     if (power_cut)
@@ -619,13 +627,20 @@ static void lab_finish_sync(struct lab_node *node, size_t idx)
     partition_turn_ended(node->table);
 }
 
-static void lab_fire_timer(struct lab_node *node)
+/* Timers that are due are first. */
+static bool lab_fire_timer(struct lab_node *node)
 {
-    struct env_timer *timer = node->timer;
-    node->timer = NULL;
-    timer->due_ns = 0;
-    timer->fire(timer, node->lab->now_ns);
-    partition_turn_ended(node->table);
+    for (size_t i = 0; i < LAB_TIMERS_MAX; i++) {
+        struct env_timer *timer = node->timers[i];
+        if (timer == NULL || timer->due_ns > node->lab->now_ns)
+            continue;
+        node->timers[i] = NULL;
+        timer->due_ns = 0;
+        timer->fire(timer, node->lab->now_ns);
+        partition_turn_ended(node->table);
+        return true;
+    }
+    return false;
 }
 
 /* The oldest message of each connection may come next, or any sync. */
@@ -637,10 +652,8 @@ bool lab_pump_one(struct lab *lab)
         struct lab_node *node = &lab->nodes[id];
         if (node->up)
             partition_turn_ended(node->table);
-        if (node->timer != NULL && node->up) {
-            lab_fire_timer(node);
+        if (node->up && lab_fire_timer(node))
             return true;
-        }
         syncs += node->hold_syncs ? 0 : node->sync_count;
     }
     list_for_each (at, &lab->messages) {

@@ -12,7 +12,7 @@
 #include "shard/partition.h"
 #include "sim/sim_disk.h"
 
-enum { LAB_NODES = 3, LAB_SYNCS_MAX = 4096, LAB_PARTS_MAX = 2048 };
+enum { LAB_NODES = 3, LAB_SYNCS_MAX = 4096, LAB_PARTS_MAX = 2048, LAB_TIMERS_MAX = 4 };
 
 struct lab;
 
@@ -33,7 +33,7 @@ struct lab_node {
     struct sim_disk *disk;
     struct sim_disk_view view;
     struct env env;
-    struct env_timer *timer;
+    struct env_timer *timers[LAB_TIMERS_MAX];
     struct lab_sync syncs[LAB_SYNCS_MAX];
     size_t sync_count;
     struct partition_table *table;

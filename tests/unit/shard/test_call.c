@@ -1,4 +1,4 @@
-#include "unit/shard/lab.h"
+#include "lib/shard_lab.h"
 
 /* Requests that the controller decides: here, forwarded, tried again, and awaited in the image. */
 

@@ -1,4 +1,4 @@
-#include "unit/shard/lab.h"
+#include "lib/shard_lab.h"
 
 /* Registration, heartbeats, the lease, and the end in order. */
 

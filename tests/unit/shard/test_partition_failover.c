@@ -251,6 +251,9 @@ START_TEST(producers_are_known_to_the_next_leader_and_after_restart)
     lab_kill(lab, 3, true);
     lab_start(lab, 3);
     lab_elect(lab, 3, 3);
+    struct lab_call *early = lab_produce_as(lab, 3, 7, 2, "c");
+    ck_assert_int_eq(lab_err(early), ERR_LEADER_NOT_AVAILABLE); /* its log is opened by and by */
+    lab_pump(lab);
     again = lab_produce_as(lab, 3, 7, 0, "a");
     struct lab_call *next = lab_produce_as(lab, 3, 7, 2, "c");
     lab_pump(lab);

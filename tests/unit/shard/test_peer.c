@@ -1,4 +1,4 @@
-#include "unit/shard/lab.h"
+#include "lib/shard_lab.h"
 
 /* Connections between brokers: raft's frames, replica streams, and the probe of the dead. */
 

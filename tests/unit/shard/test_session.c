@@ -1,4 +1,4 @@
-#include "unit/shard/lab.h"
+#include "lib/shard_lab.h"
 
 /* Connections and requests: hello, splitting and gathering, deadlines, closing, pausing. */
 
