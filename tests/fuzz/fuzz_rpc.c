@@ -7,7 +7,7 @@
 
 #include "base/logger.h"
 #include "rpc/rpc.h"
-#include "unit/shard/lab.h"
+#include "lib/shard_lab.h"
 
 enum { FUZZ_CLIENT = 1, FUZZ_BROKER = 2, FUZZ_SHORTEST = 8, FUZZ_SLOT = 500 };
 

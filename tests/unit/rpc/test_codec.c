@@ -1,4 +1,4 @@
-#include "unit/shard/lab.h"
+#include "lib/shard_lab.h"
 
 /* Bytes that are no requests, and requests that may not be: each is told why. */
 

@@ -244,6 +244,70 @@ START_TEST(a_connection_with_too_many_requests_waits_in_its_socket)
 }
 END_TEST
 
+/* The mailbox from shard to shard, full while the test says so. */
+static struct {
+    err_t (*post)(void *self, unsigned to_actor, void *message);
+    bool full[LAB_SHARDS];
+    unsigned refused;
+} mailbox;
+
+static err_t mailbox_post(void *self, unsigned to_actor, void *message)
+{
+    if (to_actor < LAB_SHARDS && mailbox.full[to_actor]) {
+        mailbox.refused++;
+        return ERR_FULL;
+    }
+    return mailbox.post(self, to_actor, message);
+}
+
+START_TEST(a_full_mailbox_stops_the_reading_and_loses_nothing)
+{
+    setup(1);
+    int32_t indexes[2];
+    on_both_shards(indexes);
+    env_conn conns[4];
+    for (int i = 0; i < 4; i++)
+        conns[i] = lab_connect(&lab, 0);
+    memset(&mailbox, 0, sizeof(mailbox));
+    for (unsigned i = 0; i < LAB_SHARDS; i++) {
+        struct env *env = sim_host_env(lab.nodes[0].host, i);
+        mailbox.post = env->mail.post;
+        env->mail.post = mailbox_post;
+        mailbox.full[i] = true;
+    }
+    for (int round = 0; round < 10; round++) {
+        for (int i = 0; i < 4; i++)
+            (void)lab_produce(&lab, conns[i], -1, 60000, indexes, 2);
+        lab_run(&lab, 10);
+    }
+    /* Each shard took what came before it heard of the full mailbox, and then nothing more. */
+    unsigned taken = 0;
+    for (unsigned i = 0; i < LAB_SHARDS; i++) {
+        struct shard_view view;
+        shard_look(lab.nodes[0].shards[i], &view);
+        taken += (unsigned)view.requests;
+    }
+    ck_assert_uint_gt(mailbox.refused, 0);
+    ck_assert_uint_le(taken, 4 + 4);
+    for (unsigned i = 0; i < LAB_SHARDS; i++)
+        mailbox.full[i] = false;
+    for (unsigned i = 0; i < LAB_SHARDS; i++) {
+        struct env *env = sim_host_env(lab.nodes[0].host, i);
+        for (unsigned j = 0; j < LAB_SHARDS; j++)
+            env->upcalls.mail_room(env->actor, j);
+    }
+    lab_run(&lab, 500);
+    ck_assert_uint_eq(fake_table(&lab, 0, 0)->produced, 40);
+    ck_assert_uint_eq(fake_table(&lab, 0, 1)->produced, 40);
+    for (int i = 0; i < 40; i++) {
+        struct frame *reply = lab_take(&lab, conns[i % 4], 100);
+        ck_assert_ptr_nonnull(reply);
+        frame_unref(reply);
+    }
+    teardown();
+}
+END_TEST
+
 START_TEST(a_fetch_gives_records_in_the_order_of_rows_up_to_its_bound)
 {
     setup(1);
@@ -437,6 +501,7 @@ CHECK_MAIN("shard/session", nothing_is_heard_before_the_hello,
            acks_0_is_silent_and_an_error_of_it_closes, replies_come_in_the_order_of_completion,
            batches_of_a_partition_reach_its_owner_in_order_of_arrival,
            a_connection_with_too_many_requests_waits_in_its_socket,
+           a_full_mailbox_stops_the_reading_and_loses_nothing,
            a_fetch_gives_records_in_the_order_of_rows_up_to_its_bound,
            a_fetch_ends_as_soon_as_one_partition_has_enough,
            a_closed_connection_takes_its_waits_back,
