@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,6 +66,8 @@ static void client_broker_lost(struct client *client, struct client_broker *brok
 {
     uint64_t now = client_now(client);
     bool was_ready = broker->state == CLIENT_READY;
+    client->failed = broker->address;
+    client->failed_err = err;
     client_broker_enter(client, broker, CLIENT_IDLE);
     broker->conn = (env_conn){0};
     broker->output_full_ns = 0;
@@ -294,6 +297,18 @@ uint64_t client_brokers_turn(struct client *client, uint64_t now)
     return due_ns;
 }
 
+bool client_last_failure(const struct client *client, char *into, size_t size)
+{
+    if (client->failed.host[0] == '\0')
+        return false;
+    const char *what =
+        client->failed_err == ERR_INVALID_REQUEST || client->failed_err == ERR_UNSUPPORTED_VERSION
+            ? "it does not speak Karst's RPC"
+            : err_sentence(client->failed_err);
+    snprintf(into, size, "%s:%u: %s", client->failed.host, client->failed.port, what);
+    return true;
+}
+
 void client_brokers_free(struct client *client)
 {
     struct list_node *node;
@@ -333,7 +348,7 @@ void client_on_closed(void *actor, env_conn conn, err_t err)
     client->hooks.lock(client->hooks.context);
     struct client_broker *broker = client_broker_of(client, conn);
     if (broker != NULL)
-        client_broker_lost(client, broker, err == ERR_REFUSED ? err : ERR_NETWORK_EXCEPTION);
+        client_broker_lost(client, broker, err == ERR_CLOSED ? ERR_NETWORK_EXCEPTION : err);
     client->hooks.unlock(client->hooks.context);
 }
 

@@ -143,7 +143,6 @@ err_t client_new(const struct client_config *config, struct env *env,
         client->hooks.unlock = client_no_lock;
     }
     client->timer.fire = client_on_timer;
-    client->controller = NO_NODE;
     client->producer_id = -1;
     arena_init(&client->arena, WIRE_UNPACKED_BYTES_MAX);
     rng_seed(&client->rng, env->random(env->self));

@@ -135,6 +135,9 @@ bool client_has_news(const struct client *client); /* something done, fetched, o
 
 /* ---- asking ---- */
 
+/* "HOST:PORT: connection refused": the last address that could not be spoken to; false: none. */
+bool client_last_failure(const struct client *client, char *into, size_t size);
+
 /* Partitions of the topic; 0: not known yet (it is being asked for); below 0: a negated error. */
 int32_t client_partition_count(struct client *client, const char *topic);
 

@@ -19,7 +19,7 @@ enum {
     CLIENT_RETRY_MS_MAX = 200,
     CLIENT_DIAL_MS = 20, /* first wait after a refused dial */
     CLIENT_DIAL_MS_MAX = 500,
-    CLIENT_TOPIC_GRACE_MS = 2000, /* a topic just made may not be known to every broker yet */
+    CLIENT_TOPIC_GRACE_MS = 1000, /* a topic just made may not be known to every broker yet */
     CLIENT_SILENCE_FACTOR = 4,    /* silences until a broker is given up */
     CLIENT_BATCH_BYTES_FIRST = 16 * 1024, /* of a partition's first batch; it grows to batch.size */
     CLIENT_REQUEST_BYTES_MAX = 4 << 20,   /* of batches in one produce request */
@@ -279,8 +279,9 @@ struct client {
     struct list_node brokers;
     struct client_broker *last_any;
     uint32_t next_correlation;
+    struct client_address failed; /* the last that could not be spoken to; "" at first */
+    err_t failed_err;
     struct uuid cluster_id; /* zero: not known */
-    node_id_t controller;
 
     struct list_node topics;
     struct table topic_by_name;

@@ -135,6 +135,18 @@ int karst_fail(struct karst *karst, err_t err, const char *format, ...)
     return err;
 }
 
+int karst_fail_unanswered(struct karst *karst, unsigned timeout_ms)
+{
+    char last[CLIENT_SENTENCE_SIZE];
+    karst_lock(karst);
+    bool some = client_last_failure(karst->client, last, sizeof(last));
+    karst_unlock(karst);
+    if (!some)
+        return karst_fail(karst, ERR_REQUEST_TIMED_OUT, "no broker answered in %u ms", timeout_ms);
+    return karst_fail(karst, ERR_REQUEST_TIMED_OUT, "no broker answered in %u ms (last: %s)",
+                      timeout_ms, last);
+}
+
 const char *karst_error(const struct karst *karst)
 {
     return karst->error;
@@ -341,7 +353,7 @@ int karst_partition_count(struct karst *karst, const char *topic, int timeout_ms
     } while (count == 0 && karst_wait(karst, deadline_ns));
     karst_unlock(karst);
     if (count == 0)
-        return -karst_fail(karst, ERR_REQUEST_TIMED_OUT, "no broker answered in %d ms", timeout_ms);
+        return -karst_fail_unanswered(karst, (unsigned)timeout_ms);
     if (count < 0)
         (void)karst_fail(karst, -count, "topic %s: %s", topic, err_sentence(-count));
     return count;

@@ -38,6 +38,8 @@ struct karst {
 
 /* Remembers the sentence, and returns err. NULL: the table's. */
 int karst_fail(struct karst *karst, err_t err, const char *format, ...) PRINTF_LIKE(3, 4);
+/* Nobody has answered; names what was tried. Without the lock. */
+int karst_fail_unanswered(struct karst *karst, unsigned timeout_ms);
 uint64_t karst_deadline_ns(const struct karst *karst, int timeout_ms); /* UINT64_MAX: without end */
 /* With the lock: waits for news until the deadline; false when that has passed. */
 bool karst_wait(struct karst *karst, uint64_t deadline_ns);

@@ -64,8 +64,8 @@ static err_t admin_err(struct karst *karst, const struct admin_call *call)
     const struct client_op *op = &call->op;
     if (op->err == ERR_OK)
         return ERR_OK;
-    if (op->tries == 0)
-        return karst_fail(karst, op->err, "no broker answered in %u ms", call->timeout_ms);
+    if (op->tries == 0 && op->err == ERR_REQUEST_TIMED_OUT)
+        return karst_fail_unanswered(karst, call->timeout_ms);
     return karst_fail(karst, op->err, "%s", op->sentence);
 }
 

@@ -281,7 +281,6 @@ static void client_learn_brokers(struct client *client, const Karst__MetadataRep
         broker->node_id = row->node_id;
         broker->listed = true;
     }
-    client->controller = reply->controller;
 }
 
 static err_t client_learn_partitions(struct client *client, struct client_topic *topic,
