@@ -208,6 +208,7 @@ err_t store_open(struct env *env, const struct log_options *options, struct log_
         return err;
     }
     loaded_point(ret_loaded);
+    snapshot_remove_older(store->disk, store->snapshot_index); /* what a crash brought back */
     for (size_t i = 0; i < ret_loaded->entry_count; i++) {
         if (ret_loaded->entries[i].index <= store->snapshot_index)
             continue;
