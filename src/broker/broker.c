@@ -17,6 +17,7 @@ struct broker {
     struct quorum *quorum;
     struct shard *shards[IO_SHARDS_MAX];
     struct shard_config shard_config;
+    struct frame_budget read_budget; /* as much again as requests may hold */
     struct quorum_config quorum_config;
     struct log_dir_state directories[WORLD_DIRECTORIES_MAX];
     size_t directory_count;
@@ -150,6 +151,8 @@ static void configure_shards(struct broker *b, unsigned shard_count)
     c->connections_max = (uint32_t)(o->connections_max / shard_count);
     c->requests_max = (uint32_t)o->requests_in_flight_max;
     c->request_timeout_ns = ENV_MS(o->request_timeout_ms);
+    b->read_budget.bytes_max = (size_t)o->queued_bytes_max;
+    c->read_budget = &b->read_budget;
     configure_partitions(o, &c->partition);
 }
 
@@ -226,8 +229,8 @@ static err_t broker_start(struct broker *b, const char *config_file)
     return err;
 }
 
-/* SIGTERM and SIGINT: leave in order; a second one: without waiting for the leaderships to move (the
- * controller may be gone for good); a third one: at once. */
+/* SIGTERM and SIGINT: leave in order; a second one: without waiting for the leaderships to move
+ * (the controller may be gone for good); a third one: at once. */
 static void broker_wait(struct broker *b)
 {
     static const char *const answers[] = {"moving leadership away, then stopping",

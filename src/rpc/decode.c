@@ -3,7 +3,7 @@
 
 enum {
     RPC_TIMEOUT_MS_MAX = 60 * 60 * 1000,
-    RPC_FETCH_BYTES_MAX = 256 << 20, /* of one reply: its frame's length must fit */
+    RPC_FETCH_BYTES_MAX = 64 << 20, /* of one reply, whatever the client asks for */
 };
 #define RPC_NS_PER_MS UINT64_C(1000000)
 

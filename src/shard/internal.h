@@ -22,9 +22,11 @@
 
 enum {
     SHARD_TICK_NS = 25 * 1000 * 1000,
+    SHARD_SIGN_TICKS = 10, /* between two signs of life to shard 0 */
     SHARD_HELLO_NS_MAX = INT64_C(10) * 1000 * 1000 * 1000, /* a connection says who it is in time */
     SHARD_ANSWER_GRACE_NS = 250 * 1000 * 1000, /* owners answer by the deadline themselves */
     SHARD_POOL_REQUESTS_MAX = 256,
+    SESSION_FETCH_BYTES_MAX = 128 << 20, /* asked for by a connection's fetches in work */
     SHARD_SCRATCH_BYTES_MAX = 64 << 20,
 };
 #define PEER_LISTENER "RPC" /* the listener that brokers use between them */
@@ -184,8 +186,10 @@ struct lifecycle {
     struct env_timer stop_timer;
     struct call *call; /* the one in flight; NULL */
     uint64_t call_sent_ns;
-    bool again;       /* something changed while it was in flight */
-    int64_t *applied; /* by shard (R30); -1: nothing yet */
+    bool again;         /* something changed while it was in flight */
+    uint64_t *heard_ns; /* by shard: its last sign of life */
+    bool stuck;         /* one of them gives none */
+    int64_t *applied;   /* by shard (R30); -1: nothing yet */
     unsigned stopped;
     bool unclean; /* some log could not be made durable */
 };
@@ -199,6 +203,7 @@ struct shard {
     struct arena scratch;    /* of the call at hand: nothing that calls back may hold it */
     struct arena data_arena; /* rows of replica data, while partitions take them */
     struct env_timer tick;
+    unsigned ticks;
 
     struct conn_table conns;
     struct list_node sessions;

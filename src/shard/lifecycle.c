@@ -183,6 +183,20 @@ static int64_t lifecycle_applied_offset(const struct shard *shard)
     return least;
 }
 
+/* A loop that stands still is a broker that does: without heartbeats its leaderships move. */
+static bool lifecycle_stuck(struct shard *shard, uint64_t now_ns)
+{
+    struct lifecycle *life = &shard->lifecycle;
+    unsigned silent = 0; /* shard 0 is us */
+    for (unsigned i = 1; i < shard->config->shard_count && silent == 0; i++)
+        if (life->applied[i] >= 0 && now_ns > life->heard_ns[i] + shard->config->session_timeout_ns)
+            silent = i;
+    if (silent != 0 && !life->stuck)
+        log_warn("shard %u gives no sign of life: no heartbeats until it does", silent);
+    life->stuck = silent != 0;
+    return life->stuck;
+}
+
 static void lifecycle_stop(struct shard *shard);
 
 static void lifecycle_take_heartbeat(struct shard *shard, const Karst__HeartbeatReply *reply)
@@ -276,13 +290,14 @@ static void lifecycle_heartbeat(struct shard *shard)
 
 static void lifecycle_timer(struct env_timer *timer, uint64_t now_ns)
 {
-    (void)now_ns;
     struct shard *shard = container_of(timer, struct shard, lifecycle.timer);
-    if (shard->lifecycle.call != NULL)
+    if (shard->lifecycle.call != NULL || shard->lifecycle.state > LIFECYCLE_LEAVING)
         return;
     if (shard->lifecycle.state == LIFECYCLE_REGISTERING)
         lifecycle_register(shard);
-    else if (shard->lifecycle.state <= LIFECYCLE_LEAVING)
+    else if (lifecycle_stuck(shard, now_ns))
+        lifecycle_start_timer(shard, now_ns + shard->config->heartbeat_ns / 4);
+    else
         lifecycle_heartbeat(shard);
 }
 
@@ -302,7 +317,11 @@ static void lifecycle_hurry(struct shard *shard)
 
 void lifecycle_applied(struct shard *shard, unsigned from, int64_t offset)
 {
-    shard->lifecycle.applied[from] = offset;
+    struct lifecycle *life = &shard->lifecycle;
+    life->heard_ns[from] = env_now(shard->env);
+    if (offset == life->applied[from])
+        return; /* a sign of life, no more */
+    life->applied[from] = offset;
     if (from == 0) {
         const struct image_broker *self = image_broker(shard->image, shard->config->node);
         if (self != NULL && shard->lease.broker_epoch >= 0 &&

@@ -43,6 +43,7 @@ struct partition_host {
     /* This broker's lease (R10): valid until then. Read again at reply time. */
     bool (*lease_valid)(void *self, uint64_t now_ns);
     broker_epoch_t (*broker_epoch)(void *self); /* -1 before registration */
+    struct frame_budget *read_budget;           /* as in shard_config; NULL: no bound */
     /* That replica stopped: its disk failed (R19), its log is corrupt (R15), or it would have to
      * cut below its high watermark (R9). A log line was written. May be NULL. */
     void (*replica_failed)(void *self, const struct partition_id *id, uint32_t disk, err_t err);

@@ -178,9 +178,14 @@ static bool reaches(const struct frame *records, offset_t limit)
 static err_t fetch_read(struct partition *p, const struct fetch_part *part, offset_t limit,
                         struct frame **ret_records)
 {
+    struct frame_budget *budget = p->table->host.read_budget;
     struct log_read_args args = {
-        .offset = part->offset, .limit = limit, .bytes_max = part->bytes_max};
+        .offset = part->offset, .limit = limit, .bytes_max = part->bytes_max, .budget = budget};
     *ret_records = NULL;
+    /* Many slow readers hold what was read for them: others wait, the memory is bounded. */
+    if (budget != NULL &&
+        atomic_load_explicit(&budget->used, memory_order_relaxed) > budget->bytes_max)
+        return ERR_THROTTLING_QUOTA_EXCEEDED;
     err_t err = log_read(p->log, &args, ret_records);
     return err == ERR_IO ? ERR_KAFKA_STORAGE_ERROR : err;
 }

@@ -138,6 +138,7 @@ static void request_answer(struct shard *shard, struct request *request)
         shard->errors++;
     list_remove(&request->link);
     session->request_count--;
+    session->fetch_bytes -= request->bytes_max;
     if (!request->silent) {
         session->codec->encode(shard, session, request);
     } else if (request_has_error(request)) {
@@ -239,6 +240,7 @@ void request_begin(struct shard *shard, struct session *session, struct request 
     shard->requests++;
     list_push_back(&session->requests, &request->link);
     session->request_count++;
+    session->fetch_bytes += request->bytes_max; /* 0 for all others */
     session_update_pause(shard, session);
     request->away = 1; /* ours, so that nothing ends it before all of it was sent */
     err_t err = request_authorize(session, request);

@@ -3,11 +3,12 @@
 
 #include "shard/internal.h"
 
-/* A connection that reads nothing more: too many of its requests are in work, or the shard's mail
- * is backed up. What it has sent stays in its socket. */
+/* A connection that reads nothing more: too many of its requests are in work, they may bring too
+ * much, or the shard's mail is backed up. What it has sent stays in its socket. */
 void session_update_pause(struct shard *shard, struct session *session)
 {
-    bool paused = shard->paused || session->request_count >= shard->config->requests_max;
+    bool paused = shard->paused || session->request_count >= shard->config->requests_max ||
+                  session->fetch_bytes > SESSION_FETCH_BYTES_MAX;
     if (paused == session->paused)
         return;
     session->paused = paused;

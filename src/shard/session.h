@@ -31,6 +31,7 @@ struct session {
     broker_epoch_t broker_epoch;
     struct list_node requests; /* in work, not yet answered */
     uint32_t request_count;
+    uint64_t fetch_bytes;  /* that its fetches in work may bring */
     uint64_t delta_shards; /* bit for each shard that holds orders of this follower */
 };
 

@@ -317,6 +317,8 @@ static void shard_tick(struct env_timer *timer, uint64_t now_ns)
         partition_tick(shard->table, now_ns);
     sessions_tick(shard, now_ns);
     admin_tick(shard, now_ns);
+    if (++shard->ticks % SHARD_SIGN_TICKS == 0 && shard->idx != 0 && shard->image != NULL)
+        shard_report_applied(shard);
     shard->env->timer_start(shard->env->self, &shard->tick, now_ns + SHARD_TICK_NS);
 }
 
@@ -383,7 +385,9 @@ err_t shard_new(struct env *env, unsigned idx, const struct shard_config *config
     shard->tick.fire = shard_tick;
     shard->outboxes = calloc(config->shard_count + 1, sizeof(*shard->outboxes));
     shard->lifecycle.applied = calloc(config->shard_count, sizeof(*shard->lifecycle.applied));
-    if (shard->outboxes == NULL || shard->lifecycle.applied == NULL)
+    shard->lifecycle.heard_ns = calloc(config->shard_count, sizeof(*shard->lifecycle.heard_ns));
+    if (shard->outboxes == NULL || shard->lifecycle.applied == NULL ||
+        shard->lifecycle.heard_ns == NULL)
         goto fail;
     arena_init(&shard->scratch, SHARD_SCRATCH_BYTES_MAX);
     arena_init(&shard->data_arena, SHARD_SCRATCH_BYTES_MAX);
@@ -415,6 +419,7 @@ fail:
         (void)partition_table_free(shard->table, false); /* nothing was written */
     free(shard->outboxes);
     free(shard->lifecycle.applied);
+    free(shard->lifecycle.heard_ns);
     free(shard);
     return err;
 }
@@ -478,6 +483,7 @@ void shard_free(struct shard *shard)
     free(shard->conns.entries);
     free(shard->outboxes);
     free(shard->lifecycle.applied);
+    free(shard->lifecycle.heard_ns);
     free(shard);
 }
 

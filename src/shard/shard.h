@@ -67,6 +67,10 @@ struct shard_config {
     uint32_t connections_max;    /* of one shard */
     uint32_t requests_max;       /* in work, of one connection */
     uint64_t request_timeout_ns; /* calls to the controller and to peers */
+    /* Of all shards: what consumers' fetches have read and no socket has taken yet is charged to
+     * it; over it they are answered THROTTLING_QUOTA_EXCEEDED. Outlives all frames. NULL: no bound.
+     */
+    struct frame_budget *read_budget;
     struct partition_options partition;
 };
 

@@ -246,6 +246,7 @@ void stream_host_init(struct shard *shard, struct partition_host *ret_host)
         .lease_valid = host_lease_valid,
         .broker_epoch = host_broker_epoch,
         .replica_failed = host_replica_failed,
+        .read_budget = shard->config->read_budget,
     };
 }
 

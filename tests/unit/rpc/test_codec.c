@@ -206,6 +206,35 @@ START_TEST(a_fetch_that_finds_nothing_ends_at_its_deadline)
 }
 END_TEST
 
+START_TEST(a_connection_that_asks_for_too_much_waits_in_its_socket)
+{
+    setup();
+    env_conn conn = lab_connect(&lab, 0);
+    struct uuid topic = lab_uuid(1);
+    Karst__FetchRequest request = KARST__FETCH_REQUEST__INIT;
+    Karst__FetchPartition part = KARST__FETCH_PARTITION__INIT, *parts = &part;
+    part.topic_id = wire_put_uuid(&topic);
+    part.bytes_max = UINT32_MAX;
+    request.wait_ms_max = 300;
+    request.bytes_min = 1;
+    request.bytes_max = UINT32_MAX;
+    request.n_partitions = 1;
+    request.partitions = &parts;
+    for (int i = 0; i < 6; i++) {
+        (void)lab_send(&lab, conn, WIRE_FETCH, &request.base, NULL, 0);
+        lab_run(&lab, 20);
+    }
+    unsigned fetched = fake_table(&lab, 0, 0)->fetched + fake_table(&lab, 0, 1)->fetched;
+    ck_assert_uint_eq(fetched, 3);
+    for (int i = 0; i < 6; i++) {
+        struct frame *reply = lab_take(&lab, conn, 1000);
+        ck_assert_ptr_nonnull(reply);
+        frame_unref(reply);
+    }
+    teardown();
+}
+END_TEST
+
 START_TEST(garbage_never_ends_a_broker)
 {
     setup();
@@ -239,4 +268,5 @@ END_TEST
 CHECK_MAIN("rpc/codec", an_unknown_method_is_answered_and_the_connection_stays,
            malformed_frames_are_told_and_the_connection_closes, records_must_be_what_the_rows_say,
            more_partitions_than_a_request_may_have_are_refused, empty_requests_get_empty_replies,
-           a_fetch_that_finds_nothing_ends_at_its_deadline, garbage_never_ends_a_broker)
+           a_fetch_that_finds_nothing_ends_at_its_deadline,
+           a_connection_that_asks_for_too_much_waits_in_its_socket, garbage_never_ends_a_broker)

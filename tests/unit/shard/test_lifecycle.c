@@ -1,4 +1,5 @@
 #include "lib/shard_lab.h"
+#include "shard/internal.h"
 
 /* Registration, heartbeats, the lease, and the end in order. */
 
@@ -95,6 +96,26 @@ START_TEST(a_fenced_broker_tells_at_once_that_it_has_caught_up)
     lab_publish(&lab, &records);
     lab_run(&lab, 40);
     ck_assert_int_eq(lab.nodes[1].heartbeat_offset, image_offset(lab.image));
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(a_broker_with_a_loop_that_stands_still_sends_no_heartbeats)
+{
+    setup(2, 2);
+    struct shard *stuck = lab.nodes[0].shards[1];
+    struct env *env = sim_host_env(lab.nodes[0].host, 1);
+    lab_run(&lab, 3000);
+    ck_assert(view(0, 0).lease_valid);
+    env->timer_stop(env->self, &stuck->tick);
+    lab_run(&lab, 5000);
+    for (unsigned i = 0; i < LAB_SHARDS; i++)
+        ck_assert(!view(0, i).lease_valid);
+    ck_assert(view(1, 0).lease_valid);
+    env->timer_start(env->self, &stuck->tick, env_now(env));
+    lab_run(&lab, 500);
+    for (unsigned i = 0; i < LAB_SHARDS; i++)
+        ck_assert(view(0, i).lease_valid);
     lab_fini(&lab);
 }
 END_TEST
@@ -269,6 +290,7 @@ CHECK_MAIN("shard/lifecycle", a_broker_registers_and_all_its_shards_have_the_lea
            heartbeats_tell_the_offset_that_all_shards_have,
            the_lease_ends_with_the_session_after_the_last_answered_heartbeat,
            a_fenced_broker_has_no_lease, a_fenced_broker_tells_at_once_that_it_has_caught_up,
+           a_broker_with_a_loop_that_stands_still_sends_no_heartbeats,
            a_superseded_process_ends_itself, the_image_tells_a_superseded_process_too,
            a_broker_that_is_not_known_registers_again, registration_goes_on_until_somebody_answers,
            a_cluster_that_is_not_ours_ends_the_process,
