@@ -111,13 +111,11 @@ size_t segment_find(const struct log *log, offset_t offset)
     return low;
 }
 
-static err_t segment_walk_to(struct log *log, size_t idx, env_file file,
-                             const struct index_row *row, offset_t offset, struct scanner *scan,
-                             struct batch_info *ret_info)
+/* From the row's batch, which must begin where the row says: only then the walk is in step. */
+static err_t segment_walk_to(struct log *log, size_t idx, const struct index_row *row,
+                             offset_t offset, struct scanner *scan, struct batch_info *ret_info)
 {
-    uint8_t window[SCAN_WINDOW_BYTES];
-    scanner_init(scan, log->disk, file, row->position, log->segments[idx].bytes, window);
-    /* The row's batch must begin where the row says: only then the walk from there is in step. */
+    scan->at = row->position;
     scanner_expect(scan, log->segments[idx].base + row->relative, log->options.compacted);
     err_t err = scanner_header(scan, ret_info);
     while (err == ERR_OK && ret_info->last_offset < offset) {
@@ -130,6 +128,7 @@ static err_t segment_walk_to(struct log *log, size_t idx, env_file file,
 err_t segment_locate(struct log *log, size_t idx, offset_t offset, uint64_t *ret_position,
                      struct batch_info *ret_info)
 {
+    uint8_t window[SCAN_WINDOW_BYTES];
     struct scanner scan;
     struct index_row row;
     env_file file;
@@ -137,11 +136,12 @@ err_t segment_locate(struct log *log, size_t idx, offset_t offset, uint64_t *ret
     if (err != ERR_OK)
         return err;
     index_floor(log, idx, false, offset, &row);
-    err = segment_walk_to(log, idx, file, &row, offset, &scan, ret_info);
+    scanner_init(&scan, log->disk, file, 0, log->segments[idx].bytes, window);
+    err = segment_walk_to(log, idx, &row, offset, &scan, ret_info);
     if (err == ERR_CORRUPT && row.position > 0) {
         /* The index leads astray, or the batches are bad: only a walk from the start tells. */
         row = (struct index_row){.max_timestamp = -1};
-        err = segment_walk_to(log, idx, file, &row, offset, &scan, ret_info);
+        err = segment_walk_to(log, idx, &row, offset, &scan, ret_info);
         if (err == ERR_OK)
             (void)index_rebuild(log, idx); /* for the next reader; he will see when it failed */
     }

@@ -544,8 +544,8 @@ const struct sim_disk_counters *sim_disk_counters(const struct sim_disk *disk)
 /* How far syncs in flight came is drawn; the kernel finishes those of a killed process. */
 static void disk_end_life(struct sim_disk *disk, bool power_cut)
 {
-    while (!list_empty(&disk->syncs)) {
-        struct sim_sync *sync = list_entry(disk->syncs.next, struct sim_sync, link);
+    for (struct list_node *node; (node = list_pop_front(&disk->syncs)) != NULL;) {
+        struct sim_sync *sync = list_entry(node, struct sim_sync, link);
         struct env_done *user = sync->user;
         if (!sync->on_disk && power_cut) {
             for (size_t i = 0; i < sync->page_count; i++)

@@ -203,8 +203,9 @@ static void entry_commit(struct sim_image *image, struct sim_entry *entry)
 
 void sim_image_commit_prefix(struct sim_image *image, size_t count)
 {
-    while (count-- > 0 && !list_empty(&image->journal))
-        entry_commit(image, list_entry(image->journal.next, struct sim_entry, link));
+    struct list_node *node;
+    while (count-- > 0 && (node = list_pop_front(&image->journal)) != NULL)
+        entry_commit(image, list_entry(node, struct sim_entry, link));
 }
 
 void sim_image_commit_sizes(struct sim_image *image, struct sim_inode *inode, uint64_t sequence)
@@ -569,8 +570,8 @@ void sim_image_power_cut(struct sim_image *image, struct rng *rng,
     size_t kept = (size_t)rng_below(rng, image->journal_length + 1);
     counters->lost_names += image->journal_length - kept;
     sim_image_commit_prefix(image, kept);
-    while (!list_empty(&image->journal))
-        entry_free(image, list_entry(image->journal.next, struct sim_entry, link));
+    for (struct list_node *node; (node = list_pop_front(&image->journal)) != NULL;)
+        entry_free(image, list_entry(node, struct sim_entry, link));
     list_for_each (node, &image->inodes) {
         struct sim_inode *inode = list_entry(node, struct sim_inode, link);
         ASSERT(inode->handles == 0);
