@@ -4,7 +4,8 @@
  *   leader.c     produce, flushes, followers' orders, the high watermark, waiters
  *   isr.c        the in-sync set: who joins, who leaves, proposals
  *   follower.c   the leader's answers: append, cut, ask again
- *   producers.c  sequences and duplicates */
+ *   producers.c  sequences and duplicates
+ *   snapshot.c   the same as bytes */
 #ifndef KARST_REPLICA_INTERNAL_H
 #define KARST_REPLICA_INTERNAL_H
 
@@ -58,6 +59,20 @@ void follower_stream_lost(struct replica *r, const struct replica_event *ev);
 void follower_raise_hw(struct replica *r, struct replica_effects *fx);
 
 /* producers.c */
+struct producer_batch {
+    int32_t first, last; /* sequences */
+    offset_t base, end;
+};
+
+struct producer {
+    struct list_node use;
+    producer_id_t id;
+    int16_t epoch;
+    uint8_t count;
+    uint64_t noted; /* batches in the log, also those that the window has no place for */
+    struct producer_batch window[PRODUCER_WINDOW]; /* the oldest first */
+};
+
 enum sequence_verdict {
     SEQUENCE_NEW,
     SEQUENCE_DUPLICATE,
@@ -76,6 +91,7 @@ void producers_clear(struct producers *p, bool complete);
 enum sequence_verdict producers_check(const struct producers *p, const struct batch_info *batches,
                                       uint32_t at, struct sequence_check *ret_check);
 void producers_note(struct producers *p, const struct batch_info *info);
+struct producer *producers_add(struct producers *p, producer_id_t id); /* it is not known */
 /* Forgets batches at or above end. False: the rest does not follow from what is known. */
 bool producers_cut(struct producers *p, offset_t end);
 

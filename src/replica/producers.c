@@ -2,20 +2,6 @@
 
 #include <stdlib.h>
 
-struct producer_batch {
-    int32_t first, last; /* sequences */
-    offset_t base, end;
-};
-
-struct producer {
-    struct list_node use;
-    producer_id_t id;
-    int16_t epoch;
-    uint8_t count;
-    uint64_t noted; /* batches in the log, also those that the window has no place for */
-    struct producer_batch window[PRODUCER_WINDOW]; /* the oldest first */
-};
-
 void producers_init(struct producers *p, uint32_t count_max, bool complete)
 {
     ASSERT(count_max > 0);
@@ -127,7 +113,7 @@ enum sequence_verdict producers_check(const struct producers *p, const struct ba
     return SEQUENCE_NEW;
 }
 
-static struct producer *producer_new(struct producers *p, producer_id_t id)
+struct producer *producers_add(struct producers *p, producer_id_t id)
 {
     if (table_count(&p->by_id) >= p->count_max) {
         producer_remove(p, list_entry(p->by_use.next, struct producer, use));
@@ -139,6 +125,7 @@ static struct producer *producer_new(struct producers *p, producer_id_t id)
     list_init(&producer->use);
     err_t err = table_put(&p->by_id, (uint64_t)id, producer);
     ASSERT(err == ERR_OK);
+    list_push_back(&p->by_use, &producer->use);
     return producer;
 }
 
@@ -148,7 +135,7 @@ void producers_note(struct producers *p, const struct batch_info *info)
         return;
     struct producer *producer = table_get(&p->by_id, (uint64_t)info->producer_id);
     if (producer == NULL) {
-        producer = producer_new(p, info->producer_id);
+        producer = producers_add(p, info->producer_id);
         producer->epoch = info->producer_epoch;
     }
     if (info->producer_epoch > producer->epoch) {

@@ -303,6 +303,16 @@ void replica_step(struct replica *r, const struct replica_event *ev,
 /* A batch that is in the log now: at recovery, after REBUILD, at a follower after APPENDED. */
 void replica_note_batch(struct replica *r, const struct batch_info *info);
 
+/* ---- what is known of producers as bytes, so that a start need not read the whole log ---- */
+
+size_t replica_snapshot_bytes(const struct replica *r);
+/* Of the state at the log's end; into has replica_snapshot_bytes. */
+void replica_write_snapshot(const struct replica *r, uint8_t *into);
+/* Before any batch is noted. *ret_offset: those from there on are to be noted still.
+ * ERR_OFFSET_OUT_OF_RANGE: the log ends below it; ERR_CORRUPT, ERR_UNSUPPORTED_VERSION. After an
+ * error nobody is known. */
+err_t replica_read_snapshot(struct replica *r, struct bytes snapshot, offset_t *ret_offset);
+
 /* ---- what a leader owes a follower; called at the end of a turn ---- */
 
 struct replica_answer {

@@ -218,6 +218,7 @@ static void tick_checkpoints(struct partition_table *table, uint64_t now_ns)
         if (p->checkpoint_ns > now_ns)
             return;
         list_remove(&p->checkpoint);
+        partition_save_snapshot(p, SNAPSHOT_STEP_BYTES);
         err_t err = log_checkpoint(p->log);
         if (err != ERR_OK)
             log_warn("%s: the checkpoint was not written: %s", p->folder, err_sentence(err));

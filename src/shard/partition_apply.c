@@ -36,6 +36,8 @@ static err_t partition_close_log(struct partition *p, err_t err, bool sync)
         return ERR_OK;
     partition_step(p, &ev);
     partition_forget_ways(p);
+    if (sync)
+        partition_save_snapshot(p, SNAPSHOT_STOP_BYTES);
     replica_fini(&p->replica);
     err_t closed = log_close(p->log, sync);
     if (closed != ERR_OK)

@@ -55,13 +55,13 @@ static void do_append(struct partition *p, const struct replica_effect *effect)
 static void do_cut(struct partition *p, const struct replica_effect *effect)
 {
     struct replica_event ev = {.type = REPLICA_CUT};
-    if (effect->type == REPLICA_DO_RESET) {
+    bool reset = effect->type == REPLICA_DO_RESET;
+    ev.cut.err = partition_drop_snapshot(p, reset ? -1 : effect->offset);
+    if (ev.cut.err == ERR_OK && reset)
         ev.cut.err = partition_enter_manifest(p);
-        if (ev.cut.err == ERR_OK)
-            ev.cut.err = log_reset(p->log, effect->offset);
-    } else {
-        ev.cut.err = log_truncate(p->log, effect->offset);
-    }
+    if (ev.cut.err == ERR_OK)
+        ev.cut.err =
+            reset ? log_reset(p->log, effect->offset) : log_truncate(p->log, effect->offset);
     ev.cut.log_start = log_start(p->log);
     ev.cut.end = log_end(p->log);
     ev.cut.flushed_end = log_flushed_end(p->log);

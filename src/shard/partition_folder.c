@@ -100,10 +100,13 @@ static err_t start_replica(struct partition *p, const struct log_recovery *recov
         .high_watermark = recovery->high_watermark,
     };
     replica_init(&p->replica, &config, &start);
-    if (start.end == start.log_start)
-        return ERR_OK;
-    err_t err = partition_enter_manifest(p);
-    return err != ERR_OK ? err : log_walk(p->log, start.log_start, start_visit, &p->replica);
+    offset_t from;
+    err_t err = partition_load_snapshot(p, &from);
+    if (err == ERR_OK && start.end > start.log_start)
+        err = partition_enter_manifest(p);
+    if (err == ERR_OK && from < start.end)
+        err = log_walk(p->log, from, start_visit, &p->replica);
+    return err;
 }
 
 static void tell_opened(const struct partition *p, const struct log_recovery *recovery)

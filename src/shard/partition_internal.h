@@ -4,6 +4,7 @@
  *   partition_apply.c    the image's word: opens, creates, leads, follows, closes, deletes
  *   partition_folder.c   folders: names, disks, what was found, deletion
  *   partition_execute.c  effects of the replica on the log, and events back
+ *   partition_snapshot.c what is known of producers, beside the log
  *   partition_serve.c    produce, fetch, list offsets; what waits
  *   partition_stream.c   a follower's deltas up, a leader's data down (R7)
  *
@@ -27,7 +28,9 @@ enum {
     STREAM_ROWS_MAX = 10000,       /* of one frame */
     PRODUCERS_MAX = 50000,         /* of one partition */
     CHECKPOINTS_A_TICK = 4,
-    OPENED_AT_ONCE_MAX = 16, /* logs recovered before the loop goes on */
+    OPENED_AT_ONCE_MAX = 16,        /* logs recovered before the loop goes on */
+    SNAPSHOT_STEP_BYTES = 64 << 20, /* of log, after which the producers are saved again */
+    SNAPSHOT_STOP_BYTES = 1 << 20,  /* the same at a clean stop: less is read faster */
     FOLDER_SIZE = TOPIC_NAME_MAX + 16,
 };
 #define OPENING_NS ENV_MS(5) /* after so long the loop goes on, too */
@@ -91,6 +94,8 @@ struct partition {
     err_t open_err;
     bool in_manifest; /* this process has made sure of it (R1) */
     bool torn;
+    offset_t snapshot_offset;         /* of the producers' snapshot that is on the disk; -1: none */
+    uint64_t snapshot_bytes;          /* of the log, when it was written */
     struct replica replica;           /* valid with log */
     struct list_node fetches, parked; /* parts */
     uint32_t fetch_count, parked_count;
@@ -190,6 +195,14 @@ void partition_log_options(const struct partition_table *table, const struct ima
 /* Fills in the time and the lease, steps, executes. */
 void partition_step(struct partition *p, struct replica_event *ev);
 void partition_flushed(void *owner, offset_t flushed_end, err_t err);
+
+/* ---- partition_snapshot.c ---- */
+/* When the log has grown by bytes_min since the last one. A failure is told, and costs reading. */
+void partition_save_snapshot(struct partition *p, uint64_t bytes_min);
+/* Before a cut is made: a snapshot of what lies above is no more (and synced). */
+err_t partition_drop_snapshot(struct partition *p, offset_t above);
+/* Batches from *ret_from on are to be noted. */
+err_t partition_load_snapshot(struct partition *p, offset_t *ret_from);
 
 /* ---- partition_serve.c ---- */
 /* The high watermark moved, or the role changed: serves or refuses what waits. */

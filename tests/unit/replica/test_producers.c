@@ -209,9 +209,74 @@ START_TEST(producers_are_bounded_and_the_silent_one_goes)
 }
 END_TEST
 
+static size_t snapshot_of(const struct replica_lab *lab, uint8_t *into, size_t size)
+{
+    size_t bytes = replica_snapshot_bytes(lab->replica);
+    ck_assert_uint_le(bytes, size);
+    replica_write_snapshot(lab->replica, into);
+    return bytes;
+}
+
+START_TEST(a_snapshot_gives_back_what_was_known)
+{
+    struct replica_lab *lab = lab_two();
+    uint8_t snapshot[4096], again[4096];
+    offset_t offset = -1;
+    for (int i = 0; i < 7; i++)
+        replica_lab_produce_as(lab, 7, 0, i, 1);
+    replica_lab_produce_as(lab, 8, 3, 0, 5);
+    size_t bytes = snapshot_of(lab, snapshot, sizeof(snapshot));
+
+    struct replica_lab *other = replica_lab_leader(
+        &(struct lab_setup){.epoch = 6, .old_epoch = 5, .end = 12, .replicas = {1, 2}});
+    struct bytes in = {snapshot, bytes};
+    ck_assert_int_eq(replica_read_snapshot(other->replica, in, &offset), ERR_OK);
+    ck_assert_int_eq(offset, 12);
+    ck_assert_uint_eq(replica_producer_count(other->replica), 2);
+    ck_assert_uint_eq(snapshot_of(other, again, sizeof(again)), bytes);
+    ck_assert_mem_eq(again, snapshot, bytes);
+    uint32_t known = replica_lab_produce_as(other, 7, 0, 6, 1);
+    ck_assert_int_eq(other->log->end, 12);
+    ck_assert_int_eq(other->waits[known].waiter.base, 6);
+    replica_lab_produce_as(other, 7, 0, 7, 1);
+    ck_assert_int_eq(other->log->end, 13);
+    replica_lab_free(lab);
+    replica_lab_free(other);
+}
+END_TEST
+
+START_TEST(a_broken_snapshot_is_refused_whole)
+{
+    struct replica_lab *lab = lab_two();
+    struct replica_lab *empty = lab_two();
+    uint8_t snapshot[4096], broken[4096];
+    offset_t offset;
+    replica_lab_produce_as(lab, 7, 0, 0, 1);
+    replica_lab_produce_as(lab, 8, 0, 0, 1);
+    size_t bytes = snapshot_of(lab, snapshot, sizeof(snapshot));
+    ck_assert_int_eq(
+        replica_read_snapshot(empty->replica, (struct bytes){snapshot, bytes}, &offset),
+        ERR_OFFSET_OUT_OF_RANGE); /* a log that has lost it */
+    for (size_t i = 0; i < bytes; i++) {
+        memcpy(broken, snapshot, bytes);
+        broken[i] ^= 0x40;
+        ck_assert_int_eq(
+            replica_read_snapshot(empty->replica, (struct bytes){broken, bytes}, &offset),
+            ERR_CORRUPT);
+        ck_assert_int_eq(
+            replica_read_snapshot(empty->replica, (struct bytes){snapshot, i}, &offset),
+            ERR_CORRUPT);
+        ck_assert_uint_eq(replica_producer_count(empty->replica), 0);
+    }
+    replica_lab_free(lab);
+    replica_lab_free(empty);
+}
+END_TEST
+
 CHECK_MAIN("replica/producers", a_duplicate_waits_like_its_original,
            a_duplicate_is_answered_before_what_came_between, a_gap_is_refused,
            the_window_holds_five_batches, a_new_epoch_begins_at_zero_and_fences_the_old,
            sequences_wrap_to_zero, batches_of_one_request_follow_each_other,
            a_failed_append_leaves_no_trace_in_the_window, a_cut_takes_what_it_cut_out_of_the_window,
-           a_cut_below_the_window_asks_for_the_log, producers_are_bounded_and_the_silent_one_goes)
+           a_cut_below_the_window_asks_for_the_log, producers_are_bounded_and_the_silent_one_goes,
+           a_snapshot_gives_back_what_was_known, a_broken_snapshot_is_refused_whole)

@@ -455,21 +455,32 @@ static void lab_break_streams(struct lab *lab, struct lab_node *node, bool tell)
     }
 }
 
-void lab_kill(struct lab *lab, node_id_t id, bool power_cut)
+static void lab_end_life(struct lab *lab, node_id_t id, bool sync)
 {
     struct lab_node *node = &lab->nodes[id];
     ck_assert(node->up);
-    (void)partition_table_free(node->table, false);
+    ck_assert_int_eq(partition_table_free(node->table, sync), ERR_OK);
     node->table = NULL;
     node->up = false;
     node->sync_count = 0;
     memset(node->timers, 0, sizeof(node->timers));
     node->hold_syncs = false;
     lab_break_streams(lab, node, false);
+}
+
+void lab_kill(struct lab *lab, node_id_t id, bool power_cut)
+{
+    lab_end_life(lab, id, false);
     if (power_cut)
-        sim_disk_power_cut(node->disk);
+        sim_disk_power_cut(lab->nodes[id].disk);
     else
-        sim_disk_kill(node->disk);
+        sim_disk_kill(lab->nodes[id].disk);
+}
+
+void lab_stop(struct lab *lab, node_id_t id)
+{
+    lab_end_life(lab, id, true);
+    sim_disk_power_cut(lab->nodes[id].disk);
 }
 
 void lab_mute(struct lab *lab, node_id_t id, bool mute)

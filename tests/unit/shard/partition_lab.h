@@ -103,6 +103,7 @@ void lab_free(struct lab *lab);
 /* Registers the node anew, as a new process on the disk it has, and boots it. */
 void lab_start(struct lab *lab, node_id_t node);
 void lab_kill(struct lab *lab, node_id_t node, bool power_cut);
+void lab_stop(struct lab *lab, node_id_t node); /* in order: all is synced */
 void lab_mute(struct lab *lab, node_id_t node, bool mute);
 /* Creates the topic; node 1 leads. */
 void lab_create(struct lab *lab);

@@ -344,6 +344,89 @@ START_TEST(segments_roll_under_replication)
 }
 END_TEST
 
+/* More than a clean stop leaves to be read again. */
+static void produce_much(struct lab *lab, node_id_t node, int16_t acks)
+{
+    char value[900];
+    memset(value, 'v', sizeof(value) - 1);
+    value[sizeof(value) - 1] = 0;
+    for (int i = 0; i < 400; i++) {
+        struct lab_call *call = lab_produce(lab, node, acks, 4, value);
+        lab_pump(lab);
+        ck_assert_int_eq(lab_err(call), ERR_OK);
+    }
+}
+
+static bool has_snapshot(struct lab *lab, node_id_t node)
+{
+    struct env_disk *disk = &lab->nodes[node].view.env;
+    env_file file;
+    if (disk->open(disk->self, "orders-0/producers.snapshot", 0, &file) != ERR_OK)
+        return false;
+    disk->close(disk->self, file);
+    return true;
+}
+
+START_TEST(a_clean_stop_saves_what_is_known_of_producers)
+{
+    struct lab *lab = lab_ready();
+    lab_produce_as(lab, 1, 7, 0, "a");
+    produce_much(lab, 1, -1);
+    lab_stop(lab, 1);
+    lab_stop(lab, 2);
+    lab_stop(lab, 3);
+    lab_elect(lab, 1, 1);
+    lab_start(lab, 1);
+    lab_elect(lab, 1, 1);
+    lab_pump(lab);
+    ck_assert(has_snapshot(lab, 1));
+    struct lab_call *again = lab_produce_as(lab, 1, 7, 0, "a");
+    struct lab_call *next = lab_produce_as(lab, 1, 7, 1, "b");
+    lab_pump(lab);
+    ck_assert_int_eq(lab_err(again), ERR_OK);
+    ck_assert_int_eq(again->produce.base_offset, 0);
+    ck_assert_int_eq(next->produce.base_offset, 1601);
+    lab_kill(lab, 1, true); /* what came after the snapshot is read from the log */
+    ck_assert_int_eq(sim_disk_rot(lab->nodes[2].disk, "orders-0/producers.snapshot", 30, 1),
+                     ERR_OK);
+    lab_start(lab, 1);
+    lab_elect(lab, 1, 1);
+    lab_pump(lab);
+    again = lab_produce_as(lab, 1, 7, 1, "b");
+    lab_pump(lab);
+    ck_assert_int_eq(again->produce.base_offset, 1601);
+    lab_start(lab, 2); /* a broken one is of no use, and no harm */
+    lab_tick(lab, 500);
+    ck_assert(!has_snapshot(lab, 2));
+    lab_elect(lab, 2, 12);
+    again = lab_produce_as(lab, 2, 7, 1, "b");
+    lab_tick(lab, 100);
+    ck_assert_int_eq(lab_err(again), ERR_OK);
+    ck_assert_int_eq(again->produce.base_offset, 1601);
+    lab_free(lab);
+}
+END_TEST
+
+START_TEST(a_cut_takes_the_snapshot_of_what_it_cut_along)
+{
+    struct lab *lab = lab_ready();
+    lab_produce(lab, 1, -1, 1, "a");
+    lab_pump(lab);
+    lab_mute(lab, 1, true);
+    produce_much(lab, 1, 1);
+    lab_stop(lab, 1);
+    lab_elect(lab, 2, 23);
+    lab_tick(lab, 100);
+    lab_produce(lab, 2, -1, 1, "b");
+    ck_assert(has_snapshot(lab, 1));
+    lab_start(lab, 1);
+    lab_tick(lab, 500);
+    ck_assert(!has_snapshot(lab, 1));
+    all_logs_are(lab, "a,b");
+    lab_free(lab);
+}
+END_TEST
+
 CHECK_MAIN("shard/partition_failover", a_killed_leader_is_followed_by_one_that_has_all,
            what_only_the_old_leader_had_is_cut,
            a_follower_that_restarts_keeps_what_lies_above_its_high_watermark,
@@ -355,4 +438,6 @@ CHECK_MAIN("shard/partition_failover", a_killed_leader_is_followed_by_one_that_h
            a_restarted_leader_does_not_lead_on_by_an_old_image,
            producers_are_known_to_the_next_leader_and_after_restart,
            a_lost_folder_is_not_made_anew_while_it_is_a_member, a_full_disk_refuses_and_recovers,
-           a_failed_sync_ends_the_replica_and_nothing_was_promised, segments_roll_under_replication)
+           a_failed_sync_ends_the_replica_and_nothing_was_promised, segments_roll_under_replication,
+           a_clean_stop_saves_what_is_known_of_producers,
+           a_cut_takes_the_snapshot_of_what_it_cut_along)
