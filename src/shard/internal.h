@@ -21,8 +21,10 @@
 #include "wire/wire.h"
 
 enum {
-    SHARD_TICK_NS = 25 * 1000 * 1000,
-    SHARD_SIGN_TICKS = 10, /* between two signs of life to shard 0 */
+    SHARD_TICK_NS = 50 * 1000 * 1000,
+    SHARD_IDLE_TICK_NS = 125 * 1000 * 1000,    /* nothing waits: an idle broker costs its ticks */
+    SHARD_CHANGED_NS = 2 * 1000 * 1000 * 1000, /* replicas settle after the image moved */
+    SHARD_SIGN_NS = 250 * 1000 * 1000,         /* between two signs of life to shard 0 */
     SHARD_HELLO_NS_MAX = INT64_C(10) * 1000 * 1000 * 1000, /* a connection says who it is in time */
     SHARD_ANSWER_GRACE_NS = 250 * 1000 * 1000, /* owners answer by the deadline themselves */
     SHARD_POOL_REQUESTS_MAX = 256,
@@ -203,7 +205,10 @@ struct shard {
     struct arena scratch;    /* of the call at hand: nothing that calls back may hold it */
     struct arena data_arena; /* rows of replica data, while partitions take them */
     struct env_timer tick;
-    unsigned ticks;
+    bool idle;           /* the next tick is a late one */
+    uint64_t sign_ns;    /* the last sign of life to shard 0 */
+    uint64_t changed_ns; /* when the image last moved */
+    uint32_t parts_here; /* at this owner, not yet answered */
 
     struct conn_table conns;
     struct list_node sessions;

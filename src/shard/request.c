@@ -167,6 +167,7 @@ void request_release(struct shard *shard, struct request *request)
 static void part_execute(struct shard *shard, struct part *part)
 {
     part->at_owner = true;
+    shard->parts_here++;
     if (shard->table == NULL) {
         part->err = ERR_NOT_LEADER_OR_FOLLOWER;
         part->sentence = "this broker is shutting down";
@@ -325,6 +326,7 @@ void part_done(struct shard *shard, struct part *part)
 {
     ASSERT(part->at_owner);
     part->at_owner = false;
+    shard->parts_here--;
     if (shard->dying)
         part_lost(part);
     else if (part->request->home == shard->idx)

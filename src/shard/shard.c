@@ -74,6 +74,7 @@ static void shard_mail_room(void *actor, unsigned to_actor)
 static void shard_report_applied(struct shard *shard)
 {
     int64_t offset = image_offset(shard->image);
+    shard->sign_ns = env_now(shard->env);
     if (shard->idx == 0) {
         lifecycle_applied(shard, 0, offset);
         return;
@@ -96,6 +97,7 @@ static void shard_updated(struct shard *shard, struct quorum_update *message)
 
     image_unref(shard->image);
     shard->image = image_ref(update->image);
+    shard->changed_ns = env_now(shard->env);
     if (shard->table != NULL)
         partition_table_apply(shard->table, shard->image, update->difference);
     metadata_update_unref(update);
@@ -304,10 +306,21 @@ static void shard_closed(void *actor, env_conn conn, err_t err)
 static void shard_turn_ended(void *actor)
 {
     struct shard *shard = actor;
+    if (shard->idle && shard->parts_here > 0) {
+        shard->idle = false;
+        shard->env->timer_start(shard->env->self, &shard->tick,
+                                env_now(shard->env) + SHARD_TICK_NS);
+    }
     if (shard->table != NULL)
         partition_turn_ended(shard->table);
     stream_turn_ended(shard);
     sessions_end_doomed(shard);
+}
+
+/* Nothing waits here, and nothing has moved lately that may want to be tried again. */
+static bool shard_is_idle(const struct shard *shard, uint64_t now_ns)
+{
+    return shard->parts_here == 0 && now_ns > shard->changed_ns + SHARD_CHANGED_NS;
 }
 
 static void shard_tick(struct env_timer *timer, uint64_t now_ns)
@@ -317,9 +330,11 @@ static void shard_tick(struct env_timer *timer, uint64_t now_ns)
         partition_tick(shard->table, now_ns);
     sessions_tick(shard, now_ns);
     admin_tick(shard, now_ns);
-    if (++shard->ticks % SHARD_SIGN_TICKS == 0 && shard->idx != 0 && shard->image != NULL)
+    if (shard->idx != 0 && shard->image != NULL && now_ns >= shard->sign_ns + SHARD_SIGN_NS)
         shard_report_applied(shard);
-    shard->env->timer_start(shard->env->self, &shard->tick, now_ns + SHARD_TICK_NS);
+    shard->idle = shard_is_idle(shard, now_ns);
+    uint64_t next = shard->idle ? SHARD_IDLE_TICK_NS : SHARD_TICK_NS;
+    shard->env->timer_start(shard->env->self, &shard->tick, now_ns + next);
 }
 
 /* ---- life ---- */
