@@ -142,7 +142,8 @@ err_t quorum_format(struct env *env, const struct quorum_address *voters, size_t
 err_t quorum_new(struct env *env, const struct quorum_config *config, struct quorum **ret_quorum);
 /* From the loop, or before it runs: elections, pulls, updates to shards begin. */
 void quorum_start(struct quorum *quorum);
-/* Crash-safe at any time: drops everything, writes nothing. */
+/* Crash-safe at any time: drops everything, writes nothing. The env's loop and workers have
+ * stopped: no work of the quorum's is running or will complete, but syncs in flight may. */
 void quorum_free(struct quorum *quorum);
 
 /* ---- for tests, the simulator's checkers, metrics ---- */

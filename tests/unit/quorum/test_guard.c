@@ -335,6 +335,75 @@ static bool own_term_history(void)
     return none;
 }
 
+/* A late or cautious leader's append to a follower, that begins count entries before index. */
+static void append_from(struct lab *lab, unsigned leader, unsigned follower, uint64_t previous,
+                        unsigned count)
+{
+    struct quorum *quorum = lab->node[leader].quorum;
+    uint8_t zeros[8] = {0};
+    Karst__RaftEntry entries[64];
+    Karst__RaftEntry *pointers[64];
+    Karst__RaftMessage message = KARST__RAFT_MESSAGE__INIT;
+    message.type = 1;
+    message.from = (int32_t)leader;
+    message.to = (int32_t)follower;
+    message.term = lab_look(lab, leader).term;
+    message.has_prev_log_index = message.has_prev_log_term = true;
+    message.prev_log_index = previous;
+    message.prev_log_term = previous == 0 ? 0 : 1;
+    ck_assert_uint_le(count, 64);
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t term = quorum_entry_term(quorum, previous + 1 + i);
+        entries[i] = (Karst__RaftEntry)KARST__RAFT_ENTRY__INIT;
+        entries[i].term = term == 0 ? 1 : term;
+        if (previous + 1 + i > lab_look(lab, leader).last_index)
+            entries[i].term = message.term;
+        entries[i].type = 2;
+        entries[i].data = (ProtobufCBinaryData){sizeof zeros, zeros};
+        pointers[i] = &entries[i];
+    }
+    message.n_entries = count;
+    message.entries = pointers;
+    lab_inject(lab, leader, follower, &message);
+    lab_run_ms(lab, 15);
+}
+
+/* covered: a follower that has a snapshot and nothing before it. True: it refuses what follows on
+ * an entry inside of the snapshot, or takes entry 1 for its next one. */
+static bool covered_history(void)
+{
+    logger_set(LOGGER_OFF, NULL, NULL, false);
+    struct lab *lab = lab_new(&(struct lab_options){.seed = 11,
+                                                    .voters = 3,
+                                                    .snapshot_bytes = 2000,
+                                                    .trailing_bytes = 100,
+                                                    .segment_bytes = 2048});
+    lab_commit(lab);
+    unsigned follower = ((unsigned)lab_leader(lab) + 1) % 3;
+    lab_stop(lab, follower, false);
+    for (unsigned i = 0; i < 40; i++)
+        lab_commit(lab);
+    lab_start(lab, follower);
+    for (unsigned ms = 0; ms < 10000 && lab_look(lab, follower).snapshots_installed == 0; ms++)
+        lab_run_ms(lab, 1);
+    ck_assert(lab_run_until(lab, lab_agrees, 5000));
+    lab->tolerate = true; /* entries that nobody wrote */
+    unsigned leader = (unsigned)lab_leader(lab);
+    lab_cut(lab, follower, true);
+    struct quorum_view view = lab_look(lab, follower);
+    uint64_t previous = view.snapshot_index - 3;
+    append_from(lab, leader, follower, previous, (unsigned)(view.last_index + 1 - previous));
+    bool refused = lab_look(lab, follower).last_index != view.last_index + 1;
+    if (!refused) { /* else this would crash it */
+        append_from(lab, leader, follower, 0, 3);
+        append_from(lab, leader, follower, previous, 1);
+        ck_assert_uint_eq(lab_look(lab, follower).last_index, view.last_index + 1);
+        ck_assert_uint_eq(lab_look(lab, follower).covered, 3);
+    }
+    lab_free(lab);
+    return refused;
+}
+
 #ifdef KARST_CANARIES
 static void must_break(bool (*history)(void), const char *canary)
 {
@@ -385,7 +454,15 @@ START_TEST(a_new_leader_writes_an_entry_of_its_term)
 }
 END_TEST
 
-CHECK_MAIN("quorum/guard", an_answer_speaks_of_what_the_request_spoke_of,
+START_TEST(what_follows_on_the_inside_of_a_snapshot_is_taken)
+{
+    ck_assert(!covered_history());
+    must_break(covered_history, "quorum_no_covered");
+}
+END_TEST
+
+CHECK_MAIN("quorum/guard", what_follows_on_the_inside_of_a_snapshot_is_taken,
+           an_answer_speaks_of_what_the_request_spoke_of,
            an_entry_of_an_older_term_is_not_committed_by_counting,
            a_follower_commits_only_what_was_compared,
            a_result_of_an_old_request_does_not_go_to_the_next_leader,
