@@ -150,6 +150,21 @@ static void shard_mail_from_quorum(struct shard *shard, struct env_message *mess
     }
 }
 
+static void shard_mail_of_the_end(struct shard *shard, struct env_message *message)
+{
+    struct shard_stopped *stopped = (void *)message;
+    struct shard_drain_message *drain = (void *)message;
+    if (message->type == SHARD_STOP)
+        lifecycle_stop_here(shard);
+    else if (message->type == SHARD_STOPPED)
+        lifecycle_stopped(shard, stopped->err);
+    else if (message->type == SHARD_FINISH)
+        lifecycle_finish_here(shard);
+    else
+        shard_drain(shard, drain->timeout_ns);
+    free(message);
+}
+
 static void shard_mail(void *actor, void *mail)
 {
     struct shard *shard = actor;
@@ -200,25 +215,11 @@ static void shard_mail(void *actor, void *mail)
         id_given(shard, any);
         return;
     case SHARD_STOP:
-        free(any);
-        lifecycle_stop_here(shard);
-        return;
-    case SHARD_STOPPED: {
-        err_t err = ((struct shard_stopped *)any)->err;
-        free(any);
-        lifecycle_stopped(shard, err);
-        return;
-    }
+    case SHARD_STOPPED:
     case SHARD_FINISH:
-        free(any);
-        lifecycle_finish_here(shard);
+    case SHARD_MESSAGE_DRAIN:
+        shard_mail_of_the_end(shard, message);
         return;
-    case SHARD_MESSAGE_DRAIN: {
-        uint64_t timeout_ns = ((struct shard_drain_message *)any)->timeout_ns;
-        free(any);
-        shard_drain(shard, timeout_ns);
-        return;
-    }
     default:
         shard_mail_from_quorum(shard, message);
     }
