@@ -188,6 +188,8 @@ struct client_batch {
     bool in_flight;
     struct client_produce_call *call; /* in_flight and sent: the request, and its place there */
     size_t call_slot;
+    bool acknowledged; /* told when all before it are settled, too */
+    int64_t base_offset;
     bool keyed; /* a record has a key: not all may go to one partition */
     uint64_t created_ns, deadline_ns;
     size_t charged; /* of buffer.memory */

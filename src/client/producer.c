@@ -217,14 +217,32 @@ static void client_seal(struct client_partition *p)
     client_unstick(p);
 }
 
-static struct client_batch *client_next_unsent(const struct client_partition *p)
+/* NULL: none, or the window is used up. A batch may be sent only while its broker would still know
+ * the oldest one that is not settled: that one may have to be recognised as a duplicate. */
+static struct client_batch *client_next_unsent(const struct client *client,
+                                               const struct client_partition *p)
 {
+    uint32_t before = 0;
     list_for_each (node, &p->batches) {
         struct client_batch *batch = list_entry(node, struct client_batch, link);
-        if (!batch->in_flight)
+        if (before++ == client->config.in_flight_max)
+            return NULL;
+        if (!batch->in_flight && !batch->acknowledged)
             return batch;
     }
     return NULL;
+}
+
+/* All batches that are sealed are under way or settled, and one more may follow. */
+static bool client_window_open(const struct client *client, const struct client_partition *p)
+{
+    uint32_t count = 0;
+    list_for_each (node, &p->batches) {
+        const struct client_batch *batch = list_entry(node, struct client_batch, link);
+        if (++count == client->config.in_flight_max || !(batch->in_flight || batch->acknowledged))
+            return false;
+    }
+    return true;
 }
 
 /* Whose sequence its batches continue. Nothing of the partition is under way when that changes. */
@@ -265,7 +283,7 @@ void client_producer_look(struct client *client, struct client_partition *p, uin
     bool due = client_open_is_due(client, p, now);
     if (p->open != NULL && !due)
         client_partition_due(client, p, p->open->created_ns + ENV_MS(client->config.linger_ms));
-    if (client_next_unsent(p) == NULL && !due)
+    if (client_next_unsent(client, p) == NULL && !(due && client_window_open(client, p)))
         return;
     struct client_broker *broker = client_partition_leader(client, p, now);
     if (broker == NULL)
@@ -276,12 +294,10 @@ void client_producer_look(struct client *client, struct client_partition *p, uin
     }
     if (!client_identify(client, p))
         return;
-    while (p->in_flight < client->config.in_flight_max) {
-        struct client_batch *batch = client_next_unsent(p);
-        if (batch == NULL && client_open_is_due(client, p, now)) {
+    for (;;) {
+        if (client_open_is_due(client, p, now) && client_window_open(client, p))
             client_seal(p);
-            batch = client_next_unsent(p);
-        }
+        struct client_batch *batch = client_next_unsent(client, p);
         if (batch == NULL)
             return;
         if (client_batch_stamp(client, batch) != ERR_OK) {
@@ -440,6 +456,17 @@ void client_producer_detach(struct client *client, struct client_partition *p)
     }
 }
 
+/* What is acknowledged is told in order: not before all ahead of it. */
+static void client_settle(struct client *client, struct client_partition *p)
+{
+    while (!list_empty(&p->batches)) {
+        struct client_batch *first = list_entry(p->batches.next, struct client_batch, link);
+        if (!first->acknowledged)
+            return;
+        client_batch_done(client, first, ERR_OK, first->base_offset);
+    }
+}
+
 static void client_batch_failed_for_good(struct client *client, struct client_batch *batch,
                                          err_t err)
 {
@@ -451,6 +478,8 @@ static void client_batch_failed_for_good(struct client *client, struct client_ba
         client_partition_dirty(client, p);
     }
     client_batch_done(client, batch, err, -1);
+    if (p != NULL)
+        client_settle(client, p);
 }
 
 static void client_batch_result(struct client *client, struct client_batch *batch, err_t err,
@@ -465,7 +494,9 @@ static void client_batch_result(struct client *client, struct client_batch *batc
     client_partition_dirty(client, p);
     if (err == ERR_OK || err == ERR_DUPLICATE_SEQUENCE_NUMBER) {
         client_partition_worked(p);
-        client_batch_done(client, batch, ERR_OK, row == NULL ? -1 : row->base_offset);
+        batch->acknowledged = true;
+        batch->base_offset = row == NULL ? -1 : row->base_offset;
+        client_settle(client, p);
         return;
     }
     /* All that is under way comes back before anything is sent: order, and sequences, are kept.
@@ -503,10 +534,15 @@ static void client_batch_result(struct client *client, struct client_batch *batc
 static void client_fail_sealed(struct client *client, struct list_node *batches, uint64_t before_ns,
                                err_t err)
 {
-    list_for_each_safe (node, after, batches) {
+    /* From the start after each: with one, those behind it may be settled, too. */
+    struct list_node *node = batches->next;
+    while (node != batches) {
         struct client_batch *batch = list_entry(node, struct client_batch, link);
-        if (!batch->in_flight && batch->deadline_ns <= before_ns)
-            client_batch_failed_for_good(client, batch, err);
+        node = node->next;
+        if (batch->in_flight || batch->acknowledged || batch->deadline_ns > before_ns)
+            continue;
+        client_batch_failed_for_good(client, batch, err);
+        node = batches->next;
     }
 }
 

@@ -15,8 +15,9 @@ enum {
     LAB_BROKERS = 3, /* node ids 1, 2, 3; ports 9001, 9002, 9003 */
     LAB_TOPICS = 4,
     LAB_PARTITIONS = 8,
-    LAB_CONNS = 256,
-    LAB_PRODUCERS = 16,
+    LAB_CONNS = 4096,
+    LAB_PRODUCERS = 256,
+    LAB_WINDOW = 5,
     LAB_LATENCY_US = 100,
 };
 
@@ -34,8 +35,11 @@ struct lab_partition {
     struct {
         producer_id_t id;
         int32_t next_sequence;
-        int32_t last_base_sequence;
-        int64_t last_base_offset;
+        struct {
+            int32_t sequence;
+            int64_t offset;
+        } last[LAB_WINDOW]; /* its last batches, at sequence number of the batch % LAB_WINDOW */
+        unsigned batches;
     } producers[LAB_PRODUCERS];
 };
 

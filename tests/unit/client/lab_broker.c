@@ -134,18 +134,20 @@ static err_t lab_append_checked(struct lab_partition *p, struct bytes batch, int
     size_t i = 0;
     while (p->producers[i].id != 0 && p->producers[i].id != info.producer_id)
         ck_assert_uint_lt(++i, LAB_PRODUCERS);
-    if (p->producers[i].id != 0 && info.base_sequence == p->producers[i].last_base_sequence) {
-        *ret_base = p->producers[i].last_base_offset;
+    unsigned known = p->producers[i].batches < LAB_WINDOW ? p->producers[i].batches : LAB_WINDOW;
+    for (unsigned j = 0; j < known; j++) {
+        if (p->producers[i].last[j].sequence != info.base_sequence)
+            continue;
+        *ret_base = p->producers[i].last[j].offset;
         return ERR_OK; /* a duplicate is answered like the original */
     }
-    if (p->producers[i].id != 0 && info.base_sequence < p->producers[i].next_sequence)
-        return ERR_DUPLICATE_SEQUENCE_NUMBER;
     if (info.base_sequence != p->producers[i].next_sequence)
         return ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+    unsigned at = p->producers[i].batches++ % LAB_WINDOW;
     p->producers[i].id = info.producer_id;
     p->producers[i].next_sequence = info.base_sequence + info.record_count;
-    p->producers[i].last_base_sequence = info.base_sequence;
-    p->producers[i].last_base_offset = *ret_base = p->end;
+    p->producers[i].last[at].sequence = info.base_sequence;
+    p->producers[i].last[at].offset = *ret_base = p->end;
     lab_append(p, batch, &info);
     return ERR_OK;
 }
