@@ -11,7 +11,7 @@
  * been acknowledged once, lie in its log once and in order, and have been read once and in order.
  */
 
-enum { HISTORY_PARTITIONS = 4, HISTORY_STEPS = 400 };
+enum { HISTORIES = 25, HISTORY_PARTITIONS = 4, HISTORY_STEPS = 400 };
 
 struct history {
     struct lab lab;
@@ -196,7 +196,7 @@ static void history_run(uint64_t seed)
 START_TEST(random_histories_lose_nothing_and_do_nothing_twice)
 {
     uint64_t seed = check_main_seed();
-    for (uint64_t i = 0; i < 100; i++) {
+    for (uint64_t i = 0; i < HISTORIES; i++) {
         fprintf(stderr, "history %llu\n", (unsigned long long)(seed + i));
         history_run(seed + i);
     }
