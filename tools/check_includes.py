@@ -29,7 +29,7 @@ FLOORS = {
     "rpc": (11, "base proto record wire shard"),
     "kafka": (11, "base record shard"),
     "io": (12, "base env"),
-    "io_uv": (12, "base env io"),
+    "io_uv": (13, "base env io"),  # the second half of floor 12: it shares io's disks and mail
     "client": (13, "base proto env record wire io"),
     "web": (13, "base env record metadata shard"),
     "broker": (14, "base proto env record wire log metadata controller replica group txn auth "
