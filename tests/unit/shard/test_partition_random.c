@@ -6,7 +6,7 @@
 #include "log/log.h"
 #include "unit/shard/partition_lab.h"
 
-enum { HISTORIES = 40, STEPS = 500, PRODUCERS = 4, RECORDS_MAX = 4000, VALUE_SIZE = 12 };
+enum { HISTORIES = 15, STEPS = 500, PRODUCERS = 4, RECORDS_MAX = 4000, VALUE_SIZE = 12 };
 
 struct history {
     struct lab *lab;
