@@ -168,6 +168,13 @@ static err_t format_directories(struct format *f, struct world *world)
     return err;
 }
 
+static bool is_node(const char *text, int64_t node)
+{
+    char *end;
+    long long number = strtoll(text, &end, 10);
+    return end != text && *end == '\0' && number == node;
+}
+
 int format_main(int argc, char **argv)
 {
     struct format f = {0};
@@ -176,7 +183,7 @@ int format_main(int argc, char **argv)
         return code;
     struct world world;
     err_t err = world_init(&world, f.config);
-    if (err == ERR_OK && f.node_text != NULL && atoll(f.node_text) != world.options.node_id) {
+    if (err == ERR_OK && f.node_text != NULL && !is_node(f.node_text, world.options.node_id)) {
         (void)snprintf(world.why, sizeof world.why, "--node-id %s, but %s says node.id = %lld",
                        f.node_text, f.config, (long long)world.options.node_id);
         err = ERR_INVALID_CONFIG;
