@@ -63,29 +63,29 @@ err_t partition_forget(struct partition *p, err_t err, bool sync)
     return closed;
 }
 
-/* What was found, or lost, of it is no more. */
-static void forget_found(struct partition_table *table, const struct partition_id *id)
+/* What was found of it is no more. */
+static void forget_found(struct partition_table *table, const struct partition_found *found)
 {
-    for (size_t i = 0; i < table->found_count; i++) {
-        if (!partition_id_equal(&table->found[i].id, id))
-            continue;
-        table->found[i] = table->found[--table->found_count];
-        return;
-    }
+    size_t at = (size_t)(found - table->found);
+    memmove(&table->found[at], &table->found[at + 1],
+            (--table->found_count - at) * sizeof(table->found[0]));
 }
 
 static void partition_delete(struct partition *p)
 {
     struct partition_table *table = p->table;
+    const struct partition_found *found = partition_find_folder(table, &p->id);
     struct partition_id id = p->id;
-    uint32_t disk = p->disk;
-    bool has_folder = p->log != NULL;
-    char folder[FOLDER_SIZE];
-    memcpy(folder, p->folder, sizeof(folder));
+    struct partition_found folder = {.disk = p->disk};
+    if (p->log != NULL)
+        memcpy(folder.folder, p->folder, FOLDER_SIZE);
+    if (found != NULL) { /* also one that is not open: not yet, or because it is broken */
+        folder = *found;
+        forget_found(table, found);
+    }
     (void)partition_forget(p, ERR_UNKNOWN_TOPIC_OR_PARTITION, false); /* it goes anyway */
-    forget_found(table, &id);
-    if (has_folder)
-        partition_delete_folder(table, disk, folder, &id);
+    if (folder.folder[0] != 0)
+        partition_delete_folder(table, folder.disk, folder.folder, &id);
 }
 
 /* ---- what the image says ---- */
@@ -169,7 +169,7 @@ static void apply_one(struct partition_table *table, const struct partition_id *
     }
     if (p == NULL) {
         p = partition_add(table, id);
-        if (partition_was_found(table, id))
+        if (partition_find_folder(table, id) != NULL)
             open_later(p, partition->leader == node);
     }
     if (list_empty(&p->opening))

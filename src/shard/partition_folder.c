@@ -11,6 +11,7 @@ enum {
 };
 #define DELETED_SUFFIX "-delete"
 #define STRAY_SUFFIX "-stray"
+#define CORRUPT_SUFFIX "-corrupt"
 
 /* ---- options ---- */
 
@@ -29,18 +30,20 @@ void partition_log_options(const struct partition_table *table, const struct ima
 
 /* ---- opening ---- */
 
-static const struct partition_found *find_folder(const struct partition_table *table,
-                                                 const struct partition_id *id)
+int partition_found_order(const void *a, const void *b)
 {
-    for (size_t i = 0; i < table->found_count; i++)
-        if (partition_id_equal(&table->found[i].id, id))
-            return &table->found[i];
-    return NULL;
+    const struct partition_found *x = a, *y = b;
+    return memcmp(&x->id, &y->id, sizeof(x->id));
 }
 
-bool partition_was_found(const struct partition_table *table, const struct partition_id *id)
+const struct partition_found *partition_find_folder(const struct partition_table *table,
+                                                    const struct partition_id *id)
 {
-    return find_folder(table, id) != NULL;
+    const struct partition_found wanted = {.id = *id};
+    if (table->found_count == 0)
+        return NULL;
+    return bsearch(&wanted, table->found, table->found_count, sizeof(wanted),
+                   partition_found_order);
 }
 
 static bool is_lost(const struct partition_table *table, const struct partition_id *id)
@@ -119,31 +122,21 @@ static void tell_opened(const struct partition *p, const struct log_recovery *re
                  (long long)p->replica.hw);
 }
 
-/* R15: what is corrupt below the recovery point is kept for a person, and never led. */
+/* R15: what is corrupt below the recovery point is never led. */
 static void tell_failed(const struct partition *p, err_t err)
 {
     const struct partition_host *host = &p->table->host;
     log_error("%s: can not be opened: %s%s", p->folder, err_sentence(err),
-              err == ERR_CORRUPT ? "; it is left as it is, move it away to have it fetched anew"
-                                 : "");
+              err == ERR_CORRUPT ? "; it is fetched anew when it counts as in sync no more" : "");
     if (host->replica_failed != NULL)
         host->replica_failed(host->self, &p->id, p->disk, err);
 }
 
-void partition_open(struct partition *p, const struct image_topic *topic, bool member)
+static err_t open_log(struct partition *p, const struct image_topic *topic,
+                      const struct partition_found *found, struct log_recovery *ret_recovery)
 {
     struct partition_table *table = p->table;
-    const struct partition_found *found = find_folder(table, &p->id);
     struct log_options options;
-    struct log_recovery recovery;
-    if (found == NULL && member && is_lost(table, &p->id)) {
-        /* R1: empty, it would vouch for what it does not have. */
-        if (p->open_err != ERR_NOT_FOUND)
-            log_error("%s-%d: the replica is lost, and still counted as in sync: not made anew",
-                      topic->name, (int)p->id.index);
-        p->open_err = ERR_NOT_FOUND;
-        return;
-    }
     p->disk = found != NULL ? found->disk : choose_disk(table);
     if (found != NULL)
         (void)snprintf(p->folder, sizeof(p->folder), "%s", found->folder);
@@ -162,14 +155,57 @@ void partition_open(struct partition *p, const struct image_topic *topic, bool m
             .must_exist = found != NULL && found->in_manifest,
             .settle_later = true,
         },
-        &p->log, &recovery);
-    if (err == ERR_OK) {
-        err = start_replica(p, &recovery);
-        if (err != ERR_OK) {
-            (void)log_close(p->log, false); /* as after a crash */
-            replica_fini(&p->replica);
-            p->log = NULL;
-        }
+        &p->log, ret_recovery);
+    if (err != ERR_OK)
+        return err;
+    err = start_replica(p, ret_recovery);
+    if (err != ERR_OK) {
+        (void)log_close(p->log, false); /* as after a crash */
+        replica_fini(&p->replica);
+        p->log = NULL;
+    }
+    return err;
+}
+
+/* R15: kept under another name for a person, and out of the way: what is no member of the ISR may
+ * be made anew from the leader's log. */
+static bool set_corrupt_aside(struct partition *p)
+{
+    struct env *env = p->table->env;
+    struct env_disk *on = &env->disks[p->disk];
+    char aside[NAME_SIZE];
+    (void)snprintf(aside, sizeof(aside), "%s.%016llx" CORRUPT_SUFFIX, p->folder,
+                   (unsigned long long)env->random(env->self));
+    err_t err = on->rename(on->self, p->folder, aside);
+    if (err == ERR_OK)
+        err = on->sync_names(on->self, "");
+    if (err != ERR_OK) {
+        log_error("%s: can not be set aside: %s", p->folder, err_sentence(err));
+        return false;
+    }
+    log_error("%s: stored bytes failed their checks: kept as %s, and fetched anew", p->folder,
+              aside);
+    partition_forget_found(p->table, &p->id);
+    return true;
+}
+
+void partition_open(struct partition *p, const struct image_topic *topic, bool member)
+{
+    struct partition_table *table = p->table;
+    const struct partition_found *found = partition_find_folder(table, &p->id);
+    struct log_recovery recovery;
+    if (found == NULL && member && is_lost(table, &p->id)) {
+        /* R1: empty, it would vouch for what it does not have. */
+        if (p->open_err != ERR_NOT_FOUND)
+            log_error("%s-%d: the replica is lost, and still counted as in sync: not made anew",
+                      topic->name, (int)p->id.index);
+        p->open_err = ERR_NOT_FOUND;
+        return;
+    }
+    err_t err = open_log(p, topic, found, &recovery);
+    if (err == ERR_CORRUPT && !member && set_corrupt_aside(p)) {
+        found = NULL;
+        err = open_log(p, topic, NULL, &recovery);
     }
     if (err == ERR_INCONSISTENT_TOPIC_ID && found == NULL) {
         /* R21: the name's last owner is another shard that has not deleted it yet, or a stray that

@@ -170,6 +170,7 @@ void partition_list_once(struct list_node *list, struct list_node *node);
 void partition_apply_all(struct partition_table *table);
 /* The image's registration and ours may have come together: leads and follows from then on. */
 void partition_check_ready(struct partition_table *table);
+void partition_forget_found(struct partition_table *table, const struct partition_id *id);
 /* Those whose folder's name was still taken. */
 void partition_open_again(struct partition_table *table);
 /* Closes the log, gives its parts back with err, forgets it. */
@@ -179,7 +180,10 @@ err_t partition_forget(struct partition *p, err_t err, bool sync);
 void partition_open_some(struct env_timer *timer, uint64_t now_ns);
 
 /* ---- partition_folder.c ---- */
-bool partition_was_found(const struct partition_table *table, const struct partition_id *id);
+int partition_found_order(const void *a, const void *b); /* how table->found is sorted */
+/* What was found of it at start; NULL: nothing. */
+const struct partition_found *partition_find_folder(const struct partition_table *table,
+                                                    const struct partition_id *id);
 /* Opens or creates the log; sets p->log, or open_err. */
 void partition_open(struct partition *p, const struct image_topic *topic, bool member);
 /* R1: before the first bytes that may be acknowledged. */
