@@ -27,6 +27,14 @@ void check_data_shard(struct check_data *data, struct sim_node *node, unsigned s
 /* The node's process is about to end; its disk keeps what was flushed. */
 void check_data_node_stops(struct check_data *data, struct sim_node *node);
 
+/* Its disk froze in this turn: what was under way may be there in part. */
+void check_data_node_torn(struct check_data *data, struct sim_node *node);
+/* R1: may this node lose a replica (folder "TOPIC-INDEX", NULL: all), so that each ISR still has a
+ * member with its disk? */
+bool check_data_may_lose(const struct check_data *data, const struct sim_node *node,
+                         const char *folder);
+void check_data_lost(struct check_data *data, const struct sim_node *node, const char *folder);
+
 struct check_ack {
     struct partition_id id;
     offset_t base_offset; /* -1: not said */

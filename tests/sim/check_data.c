@@ -21,6 +21,7 @@ struct truth_batch {
 struct held {
     bool seen;   /* in this life */
     bool closed; /* by a shutdown: what it was at last was not seen */
+    bool lost;   /* with its disk, while it was in the ISR: until it is not (R1) */
     unsigned life;
     bool leading;
     offset_t end, durable, hw;
@@ -110,7 +111,7 @@ static void check_isr_has_all(struct check_data *data, const struct truth *part,
     for (unsigned i = 0; i < part->committed.isr_count; i++) {
         const struct sim_node *node = sim_run_node(data->run, part->committed.isr[i]);
         const struct held *replica = &part->replicas[node->id - 1];
-        if (replica->durable < part->truth_end)
+        if (replica->durable < part->truth_end && !replica->lost)
             sim_fail(data->run, "every member of the ISR has all that is committed on its disk",
                      "%s-%d: %" PRId64 " is committed, node %d has flushed %" PRId64
                      " and is in the ISR at partition epoch %d (%s)",
@@ -158,11 +159,26 @@ static void part_committed(struct check_data *data, struct truth *part,
             now->leader, now->leader_epoch, now->partition_epoch, isr);
     part->committed = *now;
     part->known = true;
+    for (unsigned i = 0; i < data->run->node_count; i++)
+        part->replicas[i].lost = part->replicas[i].lost && isr_has(now, (node_id_t)i + 1);
     check_isr_has_all(data, part, "the ISR changed");
+}
+
+/* It has registered with its new disk: it is no member of what it lost (R1). */
+static void swapped_disks(struct check_data *data, const struct image *image)
+{
+    for (unsigned i = 0; i < data->run->node_count; i++) {
+        struct sim_node *node = data->run->nodes[i];
+        const struct image_broker *broker = image_broker(image, node->id);
+        for (uint32_t k = 0; broker != NULL && k < broker->directory_count; k++)
+            if (uuid_equal(&broker->directories[k], &node->directory))
+                node->disk_swapped = false;
+    }
 }
 
 void check_data_image(struct check_data *data, const struct image *image)
 {
+    swapped_disks(data, image);
     for (size_t t = 0; t < data->topic_count; t++) {
         struct topic *topic = &data->topics[t];
         const struct image_topic *now = image_topic_by_name(image, topic->name);
@@ -312,7 +328,7 @@ static void replica_first_look(struct check_data *data, const struct truth *part
                  "%s-%d on node %d: ends at %" PRId64 " after a restart, %" PRId64
                  " was flushed before",
                  part->topic, part->id.index, node->id, view->end, least);
-    *replica = (struct held){.seen = true, .life = node->life};
+    *replica = (struct held){.seen = true, .life = node->life, .lost = replica->lost};
 }
 
 static void replica_leads(struct check_data *data, struct truth *part, const struct sim_node *node,
@@ -350,8 +366,13 @@ static void replica_look(struct check_data *data, struct truth *part, struct sim
         replica->closed = true;
     if (table == NULL || !partition_look(table, &part->id, &view))
         return; /* not opened yet: what was flushed stays */
+    if (view.failed && (sim_disk_frozen(node->disk) || sim_disk_offline(node->disk)))
+        return; /* the disk is to blame; the next life tells what it has */
     if (!replica->seen || replica->life != node->life)
         replica_first_look(data, part, replica, node, &view);
+    if (replica->lost && view.leading)
+        sim_fail(data->run, "a replica that lost its disk does not lead", "%s-%d on node %d",
+                 part->topic, part->id.index, node->id);
     if (view.end < replica->verified)
         sim_fail(data->run, "what stands below the high watermark is never cut",
                  "%s-%d on node %d: cut to %" PRId64 ", its high watermark was %" PRId64,
@@ -401,6 +422,82 @@ void check_data_node_stops(struct check_data *data, struct sim_node *node)
     for (size_t t = 0; t < data->topic_count; t++)
         for (int32_t i = 0; i < data->topics[t].partitions; i++)
             data->topics[t].parts[i].replicas[node->id - 1].seen = false;
+}
+
+void check_data_node_torn(struct check_data *data, struct sim_node *node)
+{
+    for (size_t t = 0; t < data->topic_count; t++)
+        for (int32_t i = 0; i < data->topics[t].partitions; i++)
+            data->topics[t].parts[i].replicas[node->id - 1].closed = true;
+}
+
+/* ---- lost disks ---- */
+
+static bool part_is_of(const struct truth *part, const struct sim_node *node, const char *folder)
+{
+    char name[64];
+    (void)snprintf(name, sizeof name, "%s-%d", part->topic, part->id.index); /* fits */
+    return image_partition_replica_index(&part->committed, node->id) >= 0 &&
+           (folder == NULL || strcmp(folder, name) == 0);
+}
+
+static bool part_may_lose(const struct truth *part, const struct sim_node *node)
+{
+    unsigned others = 0;
+    for (unsigned i = 0; i < part->committed.isr_count; i++) {
+        node_id_t member = part->committed.isr[i];
+        others += member != node->id && !part->replicas[member - 1].lost;
+    }
+    return others > 0;
+}
+
+struct others {
+    const struct sim_node *node;
+    bool needed; /* a partition has no other member with its disk */
+};
+
+static void topic_has_others(void *context, const struct image_topic *topic)
+{
+    struct others *others = context;
+    for (int32_t i = 0; i < topic->partition_count && !others->needed; i++) {
+        const struct image_partition *p = &topic->partitions[i];
+        unsigned count = 0;
+        for (unsigned k = 0; k < p->isr_count; k++)
+            count += p->isr[k] != others->node->id &&
+                     !sim_run_node(others->node->run, p->isr[k])->disk_swapped;
+        others->needed = image_partition_in_isr(p, others->node->id) && count == 0;
+    }
+}
+
+bool check_data_may_lose(const struct check_data *data, const struct sim_node *node,
+                         const char *folder)
+{
+    const struct image *image = check_quorum_image(data->run->quorum);
+    struct others others = {.node = node};
+    if (image == NULL)
+        return false;
+    if (folder == NULL)
+        image_each_topic(image, topic_has_others, &others);
+    if (others.needed)
+        return false;
+    for (size_t t = 0; t < data->topic_count; t++)
+        for (int32_t i = 0; i < data->topics[t].partitions; i++) {
+            const struct truth *part = &data->topics[t].parts[i];
+            if (part_is_of(part, node, folder) && !part_may_lose(part, node))
+                return false;
+        }
+    return true;
+}
+
+void check_data_lost(struct check_data *data, const struct sim_node *node, const char *folder)
+{
+    for (size_t t = 0; t < data->topic_count; t++)
+        for (int32_t i = 0; i < data->topics[t].partitions; i++) {
+            struct truth *part = &data->topics[t].parts[i];
+            if (part_is_of(part, node, folder))
+                part->replicas[node->id - 1] =
+                    (struct held){.lost = isr_has(&part->committed, node->id)};
+        }
 }
 
 /* ---- what clients are told ---- */

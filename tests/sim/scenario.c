@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "sim/check.h"
 #include "sim/sim_node.h"
 
 /* ---- what the faults are made of ---- */
@@ -50,6 +51,62 @@ static void fault_pause(struct sim_run *run, struct sim_node *node)
     uint64_t ns = ms_between(run, 20, 4000);
     sim_say(run, "node %d stands still for %llu ms", node->id, (unsigned long long)ns / 1000000);
     sim_host_pause(node->host, ns);
+}
+
+static void fault_stuck_actor(struct sim_run *run, struct sim_node *node)
+{
+    unsigned actor = (unsigned)rng_below(&run->rng, RUN_SHARDS + 1);
+    uint64_t ns = ms_between(run, 5, 2500);
+    if (!sim_node_up(node))
+        return;
+    sim_say(run, "node %d: actor %u is stuck for %llu ms", node->id, actor,
+            (unsigned long long)ns / 1000000);
+    sim_actor_pause(node->host, actor, ns);
+}
+
+/* Killed, and the machine loses its power before anything could be synced. */
+static void fault_kill_and_cut(struct sim_run *run, struct sim_node *node)
+{
+    if (!sim_node_up(node))
+        return;
+    sim_node_stop(node, NODE_KILL, restart_delay(run));
+    sim_say(run, "node %d: and its machine loses its power", node->id);
+    sim_disk_power_cut(node->disk);
+}
+
+/* In the middle of any change of the disk. */
+static void fault_fuse(struct sim_run *run, struct sim_node *node)
+{
+    if (sim_node_up(node))
+        sim_node_fuse(node, rng_between(&run->rng, 1, 300), restart_delay(run));
+}
+
+/* The directory is offline from then on; the quorum's log is there, too, and ends the process. */
+static void fault_bad_sync(struct sim_run *run, struct sim_node *node)
+{
+    if (!sim_node_up(node))
+        return;
+    uint64_t nth = rng_between(&run->rng, 1, 60);
+    sim_say(run, "node %d: sync %llu from now fails", node->id, (unsigned long long)nth);
+    node->expects_exit = true;
+    sim_disk_fail_sync(node->disk, nth);
+}
+
+/* A disk, or a folder, of a node that is down: never the last that an ISR has. */
+static void fault_lose(struct sim_run *run, struct sim_node *node)
+{
+    static const char *const folders[] = {"orders-0",      "orders-1",      "orders-2", "orders-3",
+                                          "payments.eu-0", "payments.eu-1", "clicks-0", "clicks-1"};
+    bool whole = !node->voter && rng_chance(&run->rng, 500000);
+    const char *folder = whole ? NULL : folders[rng_below(&run->rng, ARRAY_LEN(folders))];
+    if (!check_data_may_lose(run->data, node, folder))
+        return;
+    if (node->host->up)
+        sim_node_stop(node, NODE_KILL, restart_delay(run));
+    if (whole)
+        sim_node_swap_disk(node);
+    else
+        (void)sim_node_lose_folder(node, folder); /* it may have none of the name */
 }
 
 static void fault_slow_disk(struct sim_run *run, struct sim_node *node)
@@ -118,13 +175,19 @@ static void fault_weather(struct sim_run *run)
 static uint64_t crashes_fault(struct sim_run *run)
 {
     uint64_t draw = rng_below(&run->rng, 100);
-    if (draw < 55)
+    if (draw < 40)
         fault_stop(run, any_node(run));
-    else if (draw < 60)
+    else if (draw < 45)
         fault_blackout(run);
-    else if (draw < 75)
+    else if (draw < 52)
+        fault_kill_and_cut(run, any_node(run));
+    else if (draw < 62)
+        fault_fuse(run, any_node(run));
+    else if (draw < 70)
         fault_pause(run, any_node(run));
-    else if (draw < 88)
+    else if (draw < 80)
+        fault_stuck_actor(run, any_node(run));
+    else if (draw < 90)
         fault_slow_disk(run, any_node(run));
     else
         fault_drain(any_node(run));
@@ -144,8 +207,10 @@ static uint64_t partitions_fault(struct sim_run *run)
         fault_heal(run);
     else if (draw < 85)
         fault_weather(run);
-    else if (draw < 92)
+    else if (draw < 90)
         fault_stop(run, any_node(run));
+    else if (draw < 95)
+        fault_stuck_actor(run, any_node(run));
     else
         fault_pause(run, any_node(run));
     return ms_between(run, 100, 5000);
@@ -171,6 +236,25 @@ static uint64_t observers_fault(struct sim_run *run)
     return ms_between(run, 300, 6000);
 }
 
+/* Disks are lost, whole or one folder; syncs fail; power goes at any place. */
+static uint64_t disks_fault(struct sim_run *run)
+{
+    uint64_t draw = rng_below(&run->rng, 100);
+    if (draw < 35)
+        fault_lose(run, any_node(run));
+    else if (draw < 55)
+        fault_bad_sync(run, any_node(run));
+    else if (draw < 70)
+        fault_fuse(run, any_node(run));
+    else if (draw < 80)
+        fault_kill_and_cut(run, any_node(run));
+    else if (draw < 90)
+        fault_stop(run, any_node(run));
+    else
+        fault_slow_disk(run, any_node(run));
+    return ms_between(run, 500, 8000);
+}
+
 static void rough_setup(struct sim_run *run)
 {
     for (unsigned i = 0; i < run->node_count; i++) {
@@ -189,6 +273,8 @@ static const struct scenario scenarios[] = {
      rough_setup, partitions_fault},
     {"observers", "five nodes, three voters: an observer leads and is killed", 5, 3, rough_setup,
      observers_fault},
+    {"disks", "five nodes: disks and folders are lost, syncs fail, power goes at any place", 5, 3,
+     rough_setup, disks_fault},
 };
 
 const struct scenario *scenario_at(size_t idx)

@@ -143,8 +143,8 @@ static int parse(int argc, char **argv, struct arguments *a)
 
 static const struct scenario *scenario_of(const struct arguments *a, uint64_t seed)
 {
-    /* of ten seeds: one quiet, four crashes, three partitions, two observers */
-    static const char *const mix[] = {"crashes",    "partitions", "observers", "crashes",
+    /* of ten seeds: one quiet, three crashes, three partitions, two observers, one disks */
+    static const char *const mix[] = {"crashes",    "partitions", "observers", "disks",
                                       "quiet",      "partitions", "crashes",   "observers",
                                       "partitions", "crashes"};
     if (strcmp(a->scenario, "mix") != 0)

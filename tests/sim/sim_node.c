@@ -167,8 +167,8 @@ static void node_configure_quorum(struct sim_node *node)
         .bootstrap_count = run->voter_count,
         .election_timeout_ms = 500,
         .heartbeat_ms = 100,
-        .snapshot_bytes = 8 << 10,
-        .trailing_bytes = 2 << 10,
+        .snapshot_bytes = 6 << 10,
+        .trailing_bytes = 1 << 10,
         .log_options = &node->metadata_log,
         .controller = {.session_timeout_ns = ENV_MS(2000),
                        .election_timeout_ns = ENV_MS(500),
@@ -214,6 +214,7 @@ void sim_node_start(struct sim_node *node)
 static void node_take_apart(struct sim_node *node)
 {
     uint64_t operations = sim_disk_counters(node->disk)->operations;
+    bool frozen = sim_disk_frozen(node->disk);
     node->host->dying = true;
     for (unsigned i = 0; i < RUN_SHARDS; i++) {
         shard_free(node->shards[i]);
@@ -222,7 +223,7 @@ static void node_take_apart(struct sim_node *node)
     if (node->quorum != NULL)
         quorum_free(node->quorum);
     node->quorum = NULL;
-    if (sim_disk_counters(node->disk)->operations != operations)
+    if (sim_disk_counters(node->disk)->operations != operations && !frozen)
         sim_fail(node->run, "what is freed as in a crash writes nothing", "node %d did", node->id);
 }
 
@@ -233,6 +234,7 @@ void sim_node_stop(struct sim_node *node, enum node_stop how, uint64_t restart_n
         return;
     sim_say(run, "node %d %s", node->id, how == NODE_KILL ? "is killed" : "loses its power");
     run->counters.crashes++;
+    node->fuse_restart_ns = 0;
     if (sim_node_up(node)) {
         check_data_node_stops(run->data, node);
         check_quorum_node_stops(run->quorum, node);
@@ -253,6 +255,43 @@ void sim_node_stop(struct sim_node *node, enum node_stop how, uint64_t restart_n
     node->lost = NULL;
     if (restart_ns != 0)
         sim_schedule(&run->world, &node->restart, restart_ns);
+}
+
+void sim_node_fuse(struct sim_node *node, uint64_t nth, uint64_t restart_ns)
+{
+    node->fuse_restart_ns = restart_ns;
+    sim_disk_freeze_at(node->disk, sim_disk_counters(node->disk)->operations + nth);
+}
+
+void sim_node_turn_ended(struct sim_node *node)
+{
+    if (node->fuse_restart_ns == 0 || !sim_disk_frozen(node->disk))
+        return;
+    sim_say(node->run, "node %d: the disk froze in the middle of a change", node->id);
+    check_data_node_torn(node->run->data, node);
+    sim_node_stop(node, NODE_POWER_CUT, node->fuse_restart_ns);
+}
+
+void sim_node_swap_disk(struct sim_node *node)
+{
+    ASSERT(!node->host->up);
+    ASSERT(!node->voter);
+    sim_say(node->run, "node %d comes back with another disk", node->id);
+    sim_disk_wipe(node->disk);
+    node->directory = uuid_make(rng_next(&node->run->rng), rng_next(&node->run->rng));
+    sim_node_format(node);
+    check_data_lost(node->run->data, node, NULL);
+    node->disk_swapped = true;
+}
+
+bool sim_node_lose_folder(struct sim_node *node, const char *folder)
+{
+    ASSERT(!node->host->up);
+    if (sim_disk_lose(node->disk, folder) != ERR_OK)
+        return false;
+    sim_say(node->run, "node %d has lost its folder %s", node->id, folder);
+    check_data_lost(node->run->data, node, folder);
+    return true;
 }
 
 void sim_node_drain(struct sim_node *node)

@@ -18,11 +18,12 @@ struct sim_node {
     struct sim_disk *disk;
     node_id_t id;
     bool voter;
-    unsigned life;          /* counts starts */
-    bool expects_exit;      /* what was done to it may make it end itself */
-    uint64_t restart_at_ns; /* when it is down; 0: nobody restarts it before all is healed */
+    unsigned life;            /* counts starts */
+    bool expects_exit;        /* what was done to it may make it end itself */
+    uint64_t fuse_restart_ns; /* 0: no fuse */
     struct sim_event restart;
     struct uuid directory;
+    bool disk_swapped; /* and not yet registered with the new one */
     /* while up */
     struct quorum *quorum;
     struct shard *shards[RUN_SHARDS];
@@ -48,6 +49,15 @@ void sim_node_start(struct sim_node *node);
 void sim_node_stop(struct sim_node *node, enum node_stop how, uint64_t restart_ns);
 /* Controlled shutdown, and a new start after a while. */
 void sim_node_drain(struct sim_node *node);
+/* What a power cut finds in the middle of a turn: nothing reaches the disk from its nth change on;
+ * the turn in which that happens is the node's last. */
+void sim_node_fuse(struct sim_node *node, uint64_t nth, uint64_t restart_ns);
+/* After each turn of its actors: a fuse that blew cuts the power. */
+void sim_node_turn_ended(struct sim_node *node);
+/* R1: of a node that is down. Another, empty disk, formatted; not of a voter, which has its id from
+ * its log. Or one replica's folder. The caller has made sure that the ISR has others. */
+void sim_node_swap_disk(struct sim_node *node);
+bool sim_node_lose_folder(struct sim_node *node, const char *folder);
 static inline bool sim_node_up(const struct sim_node *node)
 {
     return node->quorum != NULL;

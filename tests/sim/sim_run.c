@@ -111,6 +111,7 @@ static void turn_ended(struct sim_world *world, struct sim_actor *actor)
         check_quorum_shard(run->quorum, node, actor->idx);
         check_data_shard(run->data, node, actor->idx);
     }
+    sim_node_turn_ended(node);
 }
 
 /* ---- the run ---- */
@@ -159,6 +160,11 @@ static void run_heal(struct sim_run *run)
     for (unsigned i = 0; i < run->node_count; i++) {
         struct sim_node *node = run->nodes[i];
         sim_disk_slow(node->disk, 1);
+        sim_disk_freeze_at(node->disk, 0);
+        node->fuse_restart_ns = 0;
+        if (sim_disk_offline(node->disk))
+            sim_node_stop(node, NODE_KILL, 0); /* a person replaces the process, as R14 asks */
+        sim_disk_fail_sync(node->disk, 0);
         if (!sim_node_up(node))
             sim_node_start(node);
     }

@@ -116,10 +116,13 @@ static void actor_plan(struct sim_actor *actor)
     }
     if (at < actor->busy_until_ns)
         at = actor->busy_until_ns;
-    if (at < host->paused_until_ns)
-        at = host->paused_until_ns;
+    uint64_t asleep_until_ns = host->paused_until_ns > actor->stuck_until_ns
+                                   ? host->paused_until_ns
+                                   : actor->stuck_until_ns;
+    if (at < asleep_until_ns)
+        at = asleep_until_ns;
     if (heap_holds(&actor->turn.node) && actor->turn.node.key <= at &&
-        actor->turn.node.key >= host->paused_until_ns)
+        actor->turn.node.key >= asleep_until_ns)
         return;
     sim_schedule(world, &actor->turn, at - world->now_ns);
 }
@@ -443,6 +446,15 @@ void sim_host_pause(struct sim_host *host, uint64_t for_ns)
     for (unsigned i = 0; i < host->actor_count; i++)
         if (heap_holds(&host->actors[i]->turn.node))
             actor_plan(host->actors[i]);
+}
+
+void sim_actor_pause(struct sim_host *host, unsigned idx, uint64_t for_ns)
+{
+    ASSERT(idx < host->actor_count);
+    struct sim_actor *actor = host->actors[idx];
+    actor->stuck_until_ns = host->world->now_ns + for_ns;
+    if (heap_holds(&actor->turn.node))
+        actor_plan(actor);
 }
 
 void sim_cut(struct sim_world *world, unsigned a, unsigned b, bool cut)

@@ -108,6 +108,8 @@ void sim_host_boot(struct sim_host *host, unsigned actor_count);
 void sim_host_stop(struct sim_host *host);
 struct env *sim_host_env(struct sim_host *host, unsigned actor);
 void sim_host_pause(struct sim_host *host, uint64_t for_ns);
+/* One thread of it only: its image, its disk's completions and its mail lag behind. */
+void sim_actor_pause(struct sim_host *host, unsigned actor, uint64_t for_ns);
 /* Both directions, or one. Frames under way wait until the link is whole again, or the connection
  * breaks (give_up_ns). */
 void sim_cut(struct sim_world *world, unsigned a, unsigned b, bool cut);
@@ -158,6 +160,7 @@ struct sim_actor {
     struct sim_end *ends[SIM_CONNS_MAX]; /* its connections, by slot */
     struct sim_event turn;
     uint64_t busy_until_ns;
+    uint64_t stuck_until_ns; /* its thread makes no progress; the others of its node do */
     uint32_t mail_waiting[SIM_ACTORS_MAX]; /* from each sender: the mailbox's bound */
     bool mail_refused[SIM_ACTORS_MAX];     /* told ERR_FULL, and not yet of room */
 };

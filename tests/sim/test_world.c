@@ -349,6 +349,27 @@ START_TEST(a_paused_host_does_nothing_and_then_all)
 }
 END_TEST
 
+START_TEST(a_stuck_actor_lags_behind_the_others_of_its_host)
+{
+    struct lab lab;
+    lab_init(&lab, check_main_seed());
+    struct peer other;
+    peer_boot(&other, lab.hosts[0], 1);
+    lab_connect(&lab);
+    sim_actor_pause(lab.hosts[0], 1, ENV_MS(500));
+    struct env *env = lab.server.env;
+    struct mail *mail = calloc(1, sizeof *mail);
+    ck_assert_int_eq(env->mail.post(env->mail.self, 1, mail), ERR_OK);
+    lab_send_many(&lab, 4);
+    sim_run_until(&lab.world, lab.world.now_ns + ENV_MS(490));
+    ck_assert_uint_eq(lab.client.frames, 4);
+    ck_assert_uint_eq(other.mails, 0);
+    sim_run_until(&lab.world, lab.world.now_ns + ENV_MS(100));
+    ck_assert_uint_eq(other.mails, 1);
+    lab_fini(&lab);
+}
+END_TEST
+
 START_TEST(paused_reads_hold_frames_until_they_go_on)
 {
     struct lab lab;
@@ -554,6 +575,7 @@ CHECK_MAIN("sim/world", frames_come_back_whole_and_in_order, a_frame_sent_in_par
            a_dropped_connection_is_told_to_the_other_end_only,
            a_killed_process_says_goodbye_and_its_address_refuses, a_machine_without_power_is_silent,
            a_host_restarts_and_is_dialled_again, a_paused_host_does_nothing_and_then_all,
+           a_stuck_actor_lags_behind_the_others_of_its_host,
            paused_reads_hold_frames_until_they_go_on,
            an_output_queue_over_its_bound_is_told_when_it_has_drained,
            only_rafts_frames_are_lost_doubled_and_overtake,
