@@ -64,8 +64,11 @@ err_t partition_forget(struct partition *p, err_t err, bool sync)
 }
 
 /* What was found of it is no more. */
-static void forget_found(struct partition_table *table, const struct partition_found *found)
+void partition_forget_found(struct partition_table *table, const struct partition_id *id)
 {
+    const struct partition_found *found = partition_find_folder(table, id);
+    if (found == NULL)
+        return;
     size_t at = (size_t)(found - table->found);
     memmove(&table->found[at], &table->found[at + 1],
             (--table->found_count - at) * sizeof(table->found[0]));
@@ -81,7 +84,7 @@ static void partition_delete(struct partition *p)
         memcpy(folder.folder, p->folder, FOLDER_SIZE);
     if (found != NULL) { /* also one that is not open: not yet, or because it is broken */
         folder = *found;
-        forget_found(table, found);
+        partition_forget_found(table, &id);
     }
     (void)partition_forget(p, ERR_UNKNOWN_TOPIC_OR_PARTITION, false); /* it goes anyway */
     if (folder.folder[0] != 0)
