@@ -108,6 +108,10 @@ void follower_data(struct replica *r, const struct replica_event *ev, struct rep
         follower_out_of_range(r, ev, fx);
         return;
     }
+    if (in->err == ERR_KAFKA_STORAGE_ERROR) {
+        r->retry_ns = ev->now_ns + r->config.proposal_retry_ns; /* that lasts */
+        return;
+    }
     if (in->err != ERR_OK || in->broken) {
         fetch_later(r, ev->now_ns);
         return;

@@ -188,6 +188,8 @@ static void take_cut(struct replica *r, const struct replica_event *ev, struct r
     }
     if (r->role == REPLICA_FOLLOWER)
         follower_cut(r, ev, fx);
+    else if (r->role == REPLICA_LEADER)
+        leader_review(r, ev, fx); /* the cut has flushed what stays: no round will tell */
 }
 
 static void take_flushed(struct replica *r, const struct replica_event *ev,

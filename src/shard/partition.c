@@ -104,6 +104,7 @@ void partition_table_found(struct partition_table *table, const struct partition
     ASSERT(table->found != NULL); /* at start, before anything is promised */
     memcpy(table->found, found, count * sizeof(*found));
     table->found_count = count;
+    qsort(table->found, count, sizeof(*found), partition_found_order);
 }
 
 void partition_table_lost(struct partition_table *table, const struct partition_id *lost,

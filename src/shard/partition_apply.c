@@ -63,7 +63,6 @@ err_t partition_forget(struct partition *p, err_t err, bool sync)
     return closed;
 }
 
-/* What was found of it is no more. */
 void partition_forget_found(struct partition_table *table, const struct partition_id *id)
 {
     const struct partition_found *found = partition_find_folder(table, id);

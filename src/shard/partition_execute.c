@@ -109,8 +109,10 @@ static void do_report(struct partition *p, const char *why)
     const struct partition_host *host = &p->table->host;
     bool broken = p->replica.failed;
     log_error("%s: the replica stopped: %s", p->folder, why);
-    if (broken)
+    if (broken) {
         p->table->disk_failed[p->disk] = true; /* for new partitions (R14) */
+        partition_wake_fetches(p);
+    }
     if (host->replica_failed != NULL)
         host->replica_failed(host->self, &p->id, p->disk,
                              broken ? ERR_KAFKA_STORAGE_ERROR : ERR_REPLICA_NOT_AVAILABLE);

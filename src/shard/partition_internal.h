@@ -170,6 +170,7 @@ void partition_list_once(struct list_node *list, struct list_node *node);
 void partition_apply_all(struct partition_table *table);
 /* The image's registration and ours may have come together: leads and follows from then on. */
 void partition_check_ready(struct partition_table *table);
+/* What was found of it is no more. */
 void partition_forget_found(struct partition_table *table, const struct partition_id *id);
 /* Those whose folder's name was still taken. */
 void partition_open_again(struct partition_table *table);
