@@ -385,6 +385,7 @@ START_TEST(a_full_disk_fails_one_append_and_is_mended) /* R19, R16 */
     ck_assert_int_eq(replica_lab_err(lab, refused), ERR_NOT_ENOUGH_SPACE);
     ck_assert_uint_eq(lab->truncations, 1);
     ck_assert_int_eq(lab->log->end, 5);
+    ck_assert(!replica_lab_answered(lab, first));
     replica_lab_flush(lab);
     ck_assert_int_eq(replica_lab_err(lab, first), ERR_OK);
     uint32_t after = replica_lab_produce(lab, -1, 5);

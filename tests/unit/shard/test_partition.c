@@ -265,6 +265,26 @@ START_TEST(a_deleted_topic_gives_its_parts_back_and_leaves_no_folder) /* R21 */
 }
 END_TEST
 
+START_TEST(a_topic_deleted_while_its_log_waits_to_be_opened_takes_the_folder_along)
+{
+    struct lab *lab = lab_new(check_main_seed());
+    lab_create(lab);
+    lab_pump(lab);
+    lab_produce(lab, 1, -1, 1, "a");
+    lab_pump(lab);
+    lab_kill(lab, 1, true);
+    lab_start(lab, 1);
+    struct partition_view view;
+    ck_assert(!partition_look(lab->nodes[1].table, &lab->id, &view));
+    lab_delete(lab);
+    struct env_disk *disk = &lab->nodes[1].view.env;
+    ck_assert_int_eq(disk->list(disk->self, "orders-0", NULL, NULL), ERR_NOT_FOUND);
+    lab_pump(lab);
+    ck_assert_uint_eq(partition_count(lab->nodes[1].table), 0);
+    lab_free(lab);
+}
+END_TEST
+
 START_TEST(a_slow_reader_gets_no_more_than_its_window)
 {
     struct partition_options options = lab_options();
@@ -307,4 +327,5 @@ CHECK_MAIN("shard/partition", a_produce_is_acknowledged_when_all_have_flushed_it
            others_than_the_leader_say_who_leads, offsets_are_listed_to_the_high_watermark,
            a_part_that_names_a_newer_epoch_waits_for_the_image,
            a_deleted_topic_gives_its_parts_back_and_leaves_no_folder,
+           a_topic_deleted_while_its_log_waits_to_be_opened_takes_the_folder_along,
            a_slow_reader_gets_no_more_than_its_window, idle_partitions_cost_nothing)
