@@ -30,6 +30,7 @@ static struct broker_soft *soft_begin(struct controller *c, node_id_t node, brok
     soft->epoch = epoch;
     soft->last_seen_ns = soft->active_since_ns = c->now_ns;
     soft->settled_offset = OFFSET_NOT_KNOWN;
+    failures_forget(soft);
     return soft;
 }
 
@@ -191,6 +192,7 @@ ProtobufCMessage *brokers_heartbeat(struct controller *c, const Karst__Heartbeat
         return NULL;
     struct broker_soft *soft = brokers_soft(c, request->node_id);
     soft->last_seen_ns = c->now_ns;
+    failures_take(c, request);
     /* R30: each of its shards has seen the image in which it leads nothing. One that comes back
      * from a long stop would otherwise be trusted while it still believes in an old leadership. */
     bool knows = soft->settled_offset != OFFSET_NOT_KNOWN &&
@@ -256,14 +258,20 @@ static void registration_plan_lost(const struct registration *r, struct partitio
     const node_id_t node = r->request->node_id;
     struct uuid *directory = &plan->directories[replica];
     plan->directories_set = true;
-    if (plan->isr_count == 1 && plan->isr[0] == node) {
+    if (plan_in_isr(plan, node)) {
         if (uuid_is_zero(directory) || registration_online(r, directory))
             memset(directory->b, 0xff, sizeof(directory->b)); /* never the id of one */
         return;
     }
+    /* As replica_directory chooses, of what is online from now on. */
+    const Karst__RegisterBrokerRequest *request = r->request;
     memset(directory->b, 0, sizeof(directory->b));
-    if (r->request->n_online_directories == 1)
-        memcpy(directory->b, r->request->online_directories[0].data, sizeof(directory->b));
+    if (request->n_online_directories > 0)
+        memcpy(
+            directory->b,
+            request->online_directories[directory_choice(&plan->id, request->n_online_directories)]
+                .data,
+            sizeof(directory->b));
 }
 
 /* R2: the old incarnation's leadership and ISR membership end. */
@@ -326,6 +334,10 @@ static err_t registration_record(struct controller *c, const Karst__RegisterBrok
     record.online_directories = request->online_directories;
     record.clean_start = request->clean_start;
     record.boot_id = request->boot_id;
+    ProtobufCBinaryData marked[DIRECTORIES_MAX];
+    record.n_failed_directories =
+        failures_carry(image_broker(view(c), request->node_id), request, marked);
+    record.failed_directories = marked;
     record.has_feature_min = record.has_feature_max = true;
     record.feature_min = request->feature_min;
     record.feature_max = request->feature_max;
@@ -378,6 +390,16 @@ static const char *registration_fault(struct controller *c,
                           "the cluster is at feature level %u, node %d knows %u to %u: install a "
                           "version that knows it",
                           level, request->node_id, request->feature_min, request->feature_max);
+    /* R14: the page cache may have told a recovery more than the disk holds. */
+    *ret_err = ERR_LOG_DIR_NOT_FOUND;
+    const struct uuid *marked =
+        failures_marked_online(image_broker(view(c), request->node_id), request);
+    char text[UUID_TEXT_SIZE];
+    if (marked != NULL)
+        return reply_text(c,
+                          "log directory %s of node %d failed a sync: run karstd verify, or take "
+                          "it out of log.dirs",
+                          uuid_text(marked, text), request->node_id);
     return NULL;
 }
 

@@ -21,8 +21,10 @@ static void controller_forget(struct controller *c)
     image_unref(c->committed);
     c->edit = NULL;
     c->committed = NULL;
-    table_for_each (struct broker_soft, soft, &c->brokers)
+    table_for_each (struct broker_soft, soft, &c->brokers) {
+        failures_forget(soft);
         free(soft);
+    }
     table_clear(&c->brokers);
 }
 

@@ -134,18 +134,33 @@ bool replica_lost(const struct controller *c, const struct image_partition *p, n
     return true;
 }
 
+bool replica_sound(const struct controller *c, const struct partition_id *id,
+                   const struct image_partition *p, node_id_t node)
+{
+    const struct broker_soft *soft = table_get(&c->brokers, (uint64_t)node);
+    return !replica_lost(c, p, node) && (soft == NULL || !failures_has(soft, id));
+}
+
+struct uuid replica_directory(const struct image_broker *broker, const struct partition_id *id)
+{
+    if (broker == NULL || broker->directory_count == 0)
+        return (struct uuid){0};
+    return broker->directories[directory_choice(id, broker->directory_count)];
+}
+
 static bool broker_active(const struct controller *c, node_id_t node)
 {
     const struct image_broker *broker = image_broker(view(c), node);
     return broker != NULL && broker->state == BROKER_STATE_ACTIVE;
 }
 
-bool may_lead(const struct controller *c, const struct image_partition *p, node_id_t node)
+static bool may_lead(const struct controller *c, const struct partition_id *id,
+                     const struct image_partition *p, node_id_t node)
 {
-    return broker_active(c, node) && !replica_lost(c, p, node);
+    return broker_active(c, node) && replica_sound(c, id, p, node);
 }
 
-static bool plan_in_isr(const struct partition_plan *plan, node_id_t node)
+bool plan_in_isr(const struct partition_plan *plan, node_id_t node)
 {
     for (uint8_t i = 0; i < plan->isr_count; i++)
         if (plan->isr[i] == node)
@@ -157,7 +172,7 @@ node_id_t elect(const struct controller *c, const struct partition_plan *plan, n
 {
     for (int i = 0; i < plan->now->replica_count; i++) {
         node_id_t node = plan->now->replicas[i];
-        if (node != except && plan_in_isr(plan, node) && may_lead(c, plan->now, node))
+        if (node != except && plan_in_isr(plan, node) && may_lead(c, &plan->id, plan->now, node))
             return node;
     }
     return NO_NODE;
@@ -165,10 +180,15 @@ node_id_t elect(const struct controller *c, const struct partition_plan *plan, n
 
 /* ---- repair ---- */
 
-static enum broker_state member_state(const struct controller *c, node_id_t node)
+/* Whose log is lost or failed is as good as fenced, for this partition (R1, R19). */
+static enum broker_state member_state(const struct controller *c, const struct partition_plan *plan,
+                                      node_id_t node)
 {
     const struct image_broker *broker = image_broker(view(c), node);
-    return broker == NULL ? BROKER_STATE_FENCED : broker->state;
+    bool sound = replica_sound(c, &plan->id, plan->now, node);
+    if (broker == NULL || (!sound && !CANARY("controller_keeps_failed_replicas")))
+        return BROKER_STATE_FENCED;
+    return broker->state;
 }
 
 /* Active members stay. Without one those that leave stay, and without those all: the ISR is never
@@ -177,7 +197,7 @@ static void repair_isr(const struct controller *c, struct partition_plan *plan)
 {
     int active = 0, live = 0;
     for (uint8_t i = 0; i < plan->isr_count; i++) {
-        enum broker_state state = member_state(c, plan->isr[i]);
+        enum broker_state state = member_state(c, plan, plan->isr[i]);
         active += state == BROKER_STATE_ACTIVE;
         live += state != BROKER_STATE_FENCED;
     }
@@ -185,7 +205,7 @@ static void repair_isr(const struct controller *c, struct partition_plan *plan)
         return;
     uint8_t kept = 0;
     for (uint8_t i = 0; i < plan->isr_count; i++) {
-        enum broker_state state = member_state(c, plan->isr[i]);
+        enum broker_state state = member_state(c, plan, plan->isr[i]);
         if (state == BROKER_STATE_ACTIVE || (active == 0 && state != BROKER_STATE_FENCED))
             plan->isr[kept++] = plan->isr[i];
     }
@@ -197,7 +217,7 @@ bool repair(struct controller *c, const struct partition_id *id, const struct im
     struct partition_plan plan;
     plan_begin(&plan, id, p);
     repair_isr(c, &plan);
-    enum broker_state state = member_state(c, p->leader);
+    enum broker_state state = member_state(c, &plan, p->leader);
     bool leads_on = state == BROKER_STATE_ACTIVE && plan_in_isr(&plan, p->leader);
     if (!leads_on)
         plan.leader = elect(c, &plan, NO_NODE);
@@ -298,11 +318,12 @@ static uint64_t preferred_since_ns(struct controller *c, node_id_t node)
     return soft->active_since_ns + (c->config.preferred_leader_wait_ns << flaps);
 }
 
-static bool preferred_wanted(const struct controller *c, const struct image_partition *p)
+static bool preferred_wanted(const struct controller *c, const struct partition_id *id,
+                             const struct image_partition *p)
 {
     node_id_t node = p->replicas[0];
     return p->leader != NO_NODE && p->leader != node && image_partition_in_isr(p, node) &&
-           may_lead(c, p, node);
+           may_lead(c, id, p, node);
 }
 
 struct preferred_scan {
@@ -314,7 +335,7 @@ static void preferred_one(struct controller *c, const struct partition_id *id,
                           const struct image_partition *p, void *context)
 {
     struct preferred_scan *scan = context;
-    if (!preferred_wanted(c, p))
+    if (!preferred_wanted(c, id, p))
         return;
     node_id_t node = p->replicas[0];
     uint64_t due_ns = preferred_since_ns(c, node);
@@ -354,17 +375,23 @@ static err_t elect_unclean(struct controller *c, const struct partition_id *id,
     if (plan.leader != NO_NODE) /* a member lives: nothing is lost */
         return plan_done(c, &plan);
     for (int i = 0; i < p->replica_count && plan.leader == NO_NODE; i++)
-        if (may_lead(c, p, p->replicas[i]))
+        if (may_lead(c, id, p, p->replicas[i]))
             plan.leader = p->replicas[i];
     for (int i = 0; i < p->replica_count && plan.leader == NO_NODE; i++) {
-        if (!broker_active(c, p->replicas[i]))
+        const struct broker_soft *soft = brokers_soft(c, p->replicas[i]);
+        if (!broker_active(c, p->replicas[i]) || failures_has(soft, id))
             continue;
         plan.leader = p->replicas[i]; /* R1: what it had is lost; it begins anew, empty */
-        plan.directories_set = true;
-        memset(&plan.directories[i], 0, sizeof(plan.directories[i]));
     }
     if (plan.leader == NO_NODE)
         return ERR_ELIGIBLE_LEADERS_NOT_AVAILABLE;
+    /* What was lost is given up: who had it may begin anew where there is room. */
+    for (int i = 0; i < p->replica_count; i++) {
+        if (!replica_lost(c, p, p->replicas[i]))
+            continue;
+        plan.directories_set = true;
+        plan.directories[i] = replica_directory(image_broker(view(c), p->replicas[i]), id);
+    }
     plan.unclean = true;
     plan.recovery_state = 1;
     plan.isr[0] = plan.leader;
@@ -393,7 +420,7 @@ static void unclean_one(struct controller *c, const struct partition_id *id,
     /* R1: a lost replica comes back empty only when a person says so. */
     bool any = false;
     for (int i = 0; i < p->replica_count; i++)
-        any = any || may_lead(c, p, p->replicas[i]);
+        any = any || may_lead(c, id, p, p->replicas[i]);
     if (any)
         (void)elect_unclean(c, id, p); /* it has complained, and waits for the next event */
 }
@@ -417,7 +444,7 @@ static err_t elect_asked(struct controller *c, const struct partition_id *id, bo
         return p->leader != NO_NODE ? ERR_ELECTION_NOT_NEEDED : elect_unclean(c, id, p);
     if (p->leader == p->replicas[0])
         return ERR_ELECTION_NOT_NEEDED;
-    if (!image_partition_in_isr(p, p->replicas[0]) || !may_lead(c, p, p->replicas[0]))
+    if (!image_partition_in_isr(p, p->replicas[0]) || !may_lead(c, id, p, p->replicas[0]))
         return ERR_PREFERRED_LEADER_NOT_AVAILABLE;
     struct partition_plan plan;
     plan_begin(&plan, id, p);

@@ -4,6 +4,7 @@
  *   controller.c   life, requests by message, ticks and commits
  *   decision.c     records onto the speculative image, transactions, replies
  *   brokers.c      register, heartbeat, fence
+ *   failures.c     what a broker says of its disks: failed directories and logs
  *   elections.c    who leads: after a broker changed, preferred leaders, unclean elections
  *   partitions.c   AlterPartition
  *   topics.c       CreateTopics, DeleteTopics; placement.c, topic_config.c help it */
@@ -34,6 +35,9 @@ struct broker_soft {
     /* Superseded ones: a late retry of theirs must not supersede the living. */
     struct uuid incarnations[INCARNATIONS_KEPT];
     unsigned incarnation_count;
+    /* Replicas whose logs failed in this life, sorted: neither in sync nor leaders (R19). */
+    struct partition_id *failed;
+    size_t failed_count;
 };
 
 struct controller {
@@ -106,6 +110,20 @@ void brokers_learn(struct controller *c);                     /* soft state from
 void brokers_settle(struct controller *c);                    /* after commit */
 struct broker_soft *brokers_soft(struct controller *c, node_id_t node); /* made where missing */
 
+/* ---- failures.c ---- */
+
+/* What the heartbeat says of directories and logs that failed: they lead and vouch no more (R14,
+ * R19). */
+void failures_take(struct controller *c, const Karst__HeartbeatRequest *request);
+void failures_forget(struct broker_soft *soft); /* of a life that is over */
+bool failures_has(const struct broker_soft *soft, const struct partition_id *id);
+/* Carries over what is not verified; fault: an online directory that is marked. */
+const struct uuid *failures_marked_online(const struct image_broker *old,
+                                          const Karst__RegisterBrokerRequest *request);
+/* Into room for DIRECTORIES_MAX: those of old that stay marked. Views of old. */
+size_t failures_carry(const struct image_broker *old, const Karst__RegisterBrokerRequest *request,
+                      ProtobufCBinaryData *ret_marked);
+
 /* ---- elections.c ---- */
 
 /* A partition's next state, begun from the one it has. */
@@ -125,6 +143,7 @@ struct partition_plan {
 void plan_begin(struct partition_plan *plan, const struct partition_id *id,
                 const struct image_partition *now);
 void plan_leave_isr(struct partition_plan *plan, node_id_t node);
+bool plan_in_isr(const struct partition_plan *plan, node_id_t node);
 void plan_leave_elr(struct partition_plan *plan, node_id_t node);
 /* Emits what differs from now, if anything. */
 err_t plan_done(struct controller *c, struct partition_plan *plan);
@@ -132,9 +151,17 @@ err_t plan_done(struct controller *c, struct partition_plan *plan);
 /* First of the plan's ISR, in replica order, that may lead; except: leave this one out. -1: none.
  */
 node_id_t elect(const struct controller *c, const struct partition_plan *plan, node_id_t except);
-bool may_lead(const struct controller *c, const struct image_partition *p, node_id_t node);
 /* The replica's directory is known and not online: what it had is gone (R1). */
 bool replica_lost(const struct controller *c, const struct image_partition *p, node_id_t node);
+/* It has what it vouches for: neither lost nor failed (R1, R19). */
+bool replica_sound(const struct controller *c, const struct partition_id *id,
+                   const struct image_partition *p, node_id_t node);
+/* Where a new replica of the partition belongs; zero where the broker has no directory (R1). */
+static inline size_t directory_choice(const struct partition_id *id, size_t count)
+{
+    return (id->topic.b[0] + (size_t)id->index) % count;
+}
+struct uuid replica_directory(const struct image_broker *broker, const struct partition_id *id);
 
 /* What partition and broker states ask of a partition's leader and ISR. True: something was
  * emitted. */

@@ -28,20 +28,24 @@ static bool isr_sound(const Karst__AlterPartitionItem *item, const struct image_
 }
 
 /* R4: the life of the broker that the leader saw catch up is the one that is registered now; one
- * that joins is neither fenced nor leaving. */
-static bool member_eligible(const struct controller *c, const struct image_partition *p,
-                            const Karst__IsrMember *member)
+ * that joins is neither fenced nor leaving, and its log has not failed since: what the leader knows
+ * of it may be older than that (R1, R19). */
+static bool member_eligible(const struct controller *c, const struct partition_id *id,
+                            const struct image_partition *p, const Karst__IsrMember *member)
 {
     const struct image_broker *broker = image_broker(view(c), member->node_id);
     if (broker == NULL)
         return false;
     if (broker->epoch != member->broker_epoch && !CANARY("controller_ignores_broker_epoch_in_isr"))
         return false;
-    return image_partition_in_isr(p, member->node_id) || broker->state == BROKER_STATE_ACTIVE;
+    if (image_partition_in_isr(p, member->node_id))
+        return true;
+    return broker->state == BROKER_STATE_ACTIVE && replica_sound(c, id, p, member->node_id);
 }
 
 static err_t alter_check(const struct controller *c, node_id_t leader,
-                         const Karst__AlterPartitionItem *item, const struct image_partition *p)
+                         const Karst__AlterPartitionItem *item, const struct partition_id *id,
+                         const struct image_partition *p)
 {
     if (item->leader_epoch < p->leader_epoch)
         return ERR_FENCED_LEADER_EPOCH;
@@ -57,23 +61,9 @@ static err_t alter_check(const struct controller *c, node_id_t leader,
     if (item->has_recovery_state && item->recovery_state > p->recovery_state)
         return ERR_INVALID_REQUEST; /* it only ends */
     for (size_t i = 0; i < item->n_isr; i++)
-        if (!member_eligible(c, p, item->isr[i]))
+        if (!member_eligible(c, id, p, item->isr[i]))
             return ERR_INELIGIBLE_REPLICA;
     return ERR_OK;
-}
-
-/* A replica that joins has what was acknowledged, wherever it lies now: what was said of its
- * directory before it was lost is over. */
-static void alter_directories(const struct controller *c, struct partition_plan *plan,
-                              node_id_t joined)
-{
-    if (!replica_lost(c, plan->now, joined))
-        return;
-    int replica = image_partition_replica_index(plan->now, joined);
-    const struct image_broker *broker = image_broker(view(c), joined);
-    plan->directories_set = true;
-    plan->directories[replica] =
-        broker->directory_count == 1 ? broker->directories[0] : (struct uuid){0};
 }
 
 static err_t alter(struct controller *c, node_id_t leader, const Karst__AlterPartitionItem *item,
@@ -83,7 +73,7 @@ static err_t alter(struct controller *c, node_id_t leader, const Karst__AlterPar
     if (p == NULL)
         return image_topic(view(c), &id->topic) == NULL ? ERR_UNKNOWN_TOPIC_ID
                                                         : ERR_UNKNOWN_TOPIC_OR_PARTITION;
-    err_t err = alter_check(c, leader, item, p);
+    err_t err = alter_check(c, leader, item, id, p);
     if (err != ERR_OK)
         return err;
     struct partition_plan plan;
@@ -102,8 +92,6 @@ static err_t alter(struct controller *c, node_id_t leader, const Karst__AlterPar
         bool joined = plan.isr_count > 0 && plan.isr[plan.isr_count - 1] == node &&
                       !image_partition_in_isr(p, node);
         grows = grows || joined;
-        if (joined)
-            alter_directories(c, &plan, node);
     }
     for (uint8_t i = 0; i < plan.isr_count; i++)
         plan_leave_elr(&plan, plan.isr[i]);

@@ -159,22 +159,22 @@ static err_t creation_partition(struct controller *c, const struct creation *n, 
                                 node_id_t *nodes)
 {
     node_id_t isr[REPLICAS_MAX];
-    ProtobufCBinaryData directories[REPLICAS_MAX];
-    static const struct uuid not_said;
+    struct uuid directories[REPLICAS_MAX]; /* R1: chosen here, so that no record lacks them */
+    ProtobufCBinaryData directory_rows[REPLICAS_MAX];
+    const struct partition_id id = {n->id, index};
     Karst__PartitionRecord record = KARST__PARTITION_RECORD__INIT;
     record.topic_id = record_uuid(&n->id);
     record.index = index;
     record.n_replicas = record.n_directories = n->replication_factor;
     record.replicas = nodes;
-    record.directories = directories;
+    record.directories = directory_rows;
     record.isr = isr;
     for (size_t i = 0; i < n->replication_factor; i++) {
         const struct image_broker *broker = image_broker(view(c), nodes[i]);
         if (broker->state == BROKER_STATE_ACTIVE)
             isr[record.n_isr++] = nodes[i];
-        /* R1: with one directory there is no question which; else the broker chooses. */
-        directories[i] =
-            record_uuid(broker->directory_count == 1 ? &broker->directories[0] : &not_said);
+        directories[i] = replica_directory(broker, &id);
+        directory_rows[i] = record_uuid(&directories[i]);
     }
     ASSERT(record.n_isr > 0); /* it was checked before any record */
     record.leader = isr[0];

@@ -82,15 +82,55 @@ static bool apply_listeners(const Karst__RegisterBrokerRecord *record, struct im
     return true;
 }
 
+static bool directories_take(const ProtobufCBinaryData *from, size_t count, struct uuid *into,
+                             uint32_t *ret_count)
+{
+    if (count > DIRECTORIES_MAX)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (!apply_uuid(&from[i], &into[i]) || uuid_is_zero(&into[i]))
+            return false;
+    *ret_count = (uint32_t)count;
+    return true;
+}
+
 static bool apply_directories(const Karst__RegisterBrokerRecord *record, struct image_broker *into)
 {
-    if (record->n_online_directories > DIRECTORIES_MAX)
+    return directories_take(record->online_directories, record->n_online_directories,
+                            into->directories, &into->directory_count) &&
+           directories_take(record->failed_directories, record->n_failed_directories, into->failed,
+                            &into->failed_count);
+}
+
+static bool directory_among(const struct uuid *directories, uint32_t count, const struct uuid *id)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (uuid_equal(&directories[i], id))
+            return true;
+    return false;
+}
+
+/* R14: from the online ones to the failed ones, until the next registration. False: malformed, or
+ * too many. */
+static bool directories_fail(const Karst__BrokerChangeRecord *record, struct image_broker *broker)
+{
+    struct uuid failed[DIRECTORIES_MAX];
+    uint32_t count, kept = 0;
+    if (!directories_take(record->failed_directories, record->n_failed_directories, failed, &count))
         return false;
-    for (size_t i = 0; i < record->n_online_directories; i++)
-        if (!apply_uuid(&record->online_directories[i], &into->directories[i]) ||
-            uuid_is_zero(&into->directories[i]))
+    for (uint32_t i = 0; i < broker->directory_count; i++)
+        if (!directory_among(failed, count, &broker->directories[i]))
+            broker->directories[kept++] = broker->directories[i];
+    memset(&broker->directories[kept], 0,
+           (broker->directory_count - kept) * sizeof(broker->directories[0]));
+    broker->directory_count = kept;
+    for (uint32_t i = 0; i < count; i++) {
+        if (directory_among(broker->failed, broker->failed_count, &failed[i]))
+            continue;
+        if (broker->failed_count == DIRECTORIES_MAX)
             return false;
-    into->directory_count = (uint32_t)record->n_online_directories;
+        broker->failed[broker->failed_count++] = failed[i];
+    }
     return true;
 }
 
@@ -149,6 +189,8 @@ static err_t apply_broker_change(struct apply *apply, const Karst__BrokerChangeR
         return ERR_UNSUPPORTED_VERSION;
     struct image_broker broker = *before;
     broker.state = (enum broker_state)record->state;
+    if (!directories_fail(record, &broker))
+        return ERR_INVALID_REQUEST;
     put_broker(apply, &broker);
     return ERR_OK;
 }

@@ -109,6 +109,9 @@ uint64_t digest_broker(const struct image_broker *broker)
     digest_u64(&hash, broker->directory_count);
     for (uint32_t i = 0; i < broker->directory_count; i++)
         digest_uuid(&hash, &broker->directories[i]);
+    digest_u64(&hash, broker->failed_count);
+    for (uint32_t i = 0; i < broker->failed_count; i++)
+        digest_uuid(&hash, &broker->failed[i]);
     digest_u64(&hash, broker->rack != NULL);
     if (broker->rack != NULL)
         digest_text(&hash, broker->rack);

@@ -40,9 +40,10 @@ struct image_broker {
     struct uuid incarnation;
     broker_epoch_t epoch;
     enum broker_state state;
-    uint32_t listener_count, directory_count;
+    uint32_t listener_count, directory_count, failed_count;
     struct image_listener listeners[LISTENERS_MAX];
     struct uuid directories[DIRECTORIES_MAX]; /* online ones (R1) */
+    struct uuid failed[DIRECTORIES_MAX];      /* offline until they are verified (R14) */
     char *rack;                               /* NULL: none */
     bool clean_start;
     struct uuid boot_id;

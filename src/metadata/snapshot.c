@@ -35,7 +35,7 @@ static void snapshot_brokers(const struct image *image, struct record_list *reco
         const struct image_broker *broker = image_broker_at(image, i);
         Karst__RegisterBrokerRecord record = KARST__REGISTER_BROKER_RECORD__INIT;
         Karst__Listener listeners[LISTENERS_MAX], *listener_rows[LISTENERS_MAX];
-        ProtobufCBinaryData directories[DIRECTORIES_MAX];
+        ProtobufCBinaryData directories[DIRECTORIES_MAX], failed[DIRECTORIES_MAX];
         for (uint32_t k = 0; k < broker->listener_count; k++) {
             karst__listener__init(&listeners[k]);
             listeners[k].name = broker->listeners[k].name;
@@ -52,6 +52,10 @@ static void snapshot_brokers(const struct image *image, struct record_list *reco
         record.rack = broker->rack;
         record.n_online_directories = broker->directory_count;
         record.online_directories = directories;
+        for (uint32_t k = 0; k < broker->failed_count; k++)
+            failed[k] = snapshot_uuid(&broker->failed[k]);
+        record.n_failed_directories = broker->failed_count;
+        record.failed_directories = failed;
         record.clean_start = broker->clean_start;
         record.boot_id = snapshot_uuid(&broker->boot_id);
         record.has_feature_min = record.has_feature_max = true;

@@ -71,6 +71,19 @@ void lab_broker_change(struct record_list *list, node_id_t node, broker_epoch_t 
     record_list_add(list, &record.base);
 }
 
+void lab_directory_fails(struct record_list *list, const struct image_broker *broker)
+{
+    Karst__BrokerChangeRecord record = KARST__BROKER_CHANGE_RECORD__INIT;
+    struct uuid directory = lab_uuid(5000 + (uint64_t)broker->id);
+    ProtobufCBinaryData row = lab_bin(&directory);
+    record.node_id = broker->id;
+    record.broker_epoch = broker->epoch;
+    record.state = (Karst__BrokerState)broker->state;
+    record.n_failed_directories = 1;
+    record.failed_directories = &row;
+    record_list_add(list, &record.base);
+}
+
 void lab_topic(struct record_list *list, uint64_t id, const char *name)
 {
     struct uuid topic_id = lab_uuid(id), request_id = lab_uuid(id + 1000);

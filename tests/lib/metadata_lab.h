@@ -15,6 +15,8 @@ void lab_register(struct record_list *list, node_id_t node, uint64_t incarnation
                   broker_epoch_t epoch);
 void lab_broker_change(struct record_list *list, node_id_t node, broker_epoch_t epoch,
                        enum broker_state state);
+/* R14: its one directory failed a sync. */
+void lab_directory_fails(struct record_list *list, const struct image_broker *broker);
 void lab_topic(struct record_list *list, uint64_t id, const char *name);
 void lab_delete_topic(struct record_list *list, uint64_t id);
 /* Replicas and ISR first, first + 1, …; the first leads. */

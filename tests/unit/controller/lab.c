@@ -171,6 +171,8 @@ const Karst__RegisterBrokerReply *lab_register(struct lab *lab,
     request.n_online_directories = 1;
     request.online_directories = &directories;
     request.boot_id = lab_bin(&boot);
+    request.n_verified_directories = r->verified;
+    request.verified_directories = &directories;
     request.n_lost = r->lost_count;
     request.lost = lost_rows;
     return lab_ask(lab, &request.base, r->node);

@@ -50,6 +50,7 @@ struct lab_registration {
     size_t lost_count;
     const char *rack;
     uint64_t cluster; /* 0: the right one */
+    bool verified;    /* its directory was (R14) */
 };
 const Karst__RegisterBrokerReply *lab_register(struct lab *lab,
                                                const struct lab_registration *registration);

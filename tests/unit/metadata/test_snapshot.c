@@ -65,7 +65,9 @@ static void random_record(struct record_list *list, const struct image *image, s
         lab_register(list, node, rng_next(rng), broker == NULL ? 100 : broker->epoch + 1);
         return;
     case 1:
-        if (broker != NULL)
+        if (broker != NULL && rng_chance(rng, 300000))
+            lab_directory_fails(list, broker);
+        else if (broker != NULL)
             lab_broker_change(list, node, broker->epoch, (enum broker_state)rng_below(rng, 4));
         return;
     case 2:
