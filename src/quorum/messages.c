@@ -294,7 +294,7 @@ static bool assembly_begin(struct messages_assembly *assembly, const Karst__Raft
         packed->snapshot_term == 0 || packed->snapshot_term > packed->term)
         return false;
     assembly->data = raft_malloc(packed->snapshot_bytes);
-    assembly->bytes = packed->snapshot_bytes;
+    assembly->bytes = assembly->missing = packed->snapshot_bytes;
     assembly->from = packed->from;
     assembly->term = packed->term;
     assembly->index = packed->snapshot_index;
@@ -318,26 +318,54 @@ static bool servers_to_raft(const Karst__RaftMessage *packed,
     return true;
 }
 
+/* Another snapshot than the one under way: of a newer term, or a later one of this term, or when
+ * nothing more comes of the other. */
+static bool supersedes(const struct messages_assembly *assembly, const Karst__RaftMessage *packed,
+                       uint64_t now_ns, uint64_t timeout_ns)
+{
+    return assembly->data == NULL || now_ns - assembly->touched_ns > timeout_ns ||
+           packed->term > assembly->term ||
+           (packed->term == assembly->term && packed->snapshot_index > assembly->index);
+}
+
+/* False: no piece of this snapshot. */
+static bool take_piece(struct messages_assembly *assembly, const Karst__RaftMessage *packed)
+{
+    uint64_t at = packed->piece_at;
+    if (at >= assembly->bytes || at % MESSAGE_PIECE_BYTES != 0)
+        return false;
+    uint64_t len = assembly->bytes - at;
+    if (len > MESSAGE_PIECE_BYTES)
+        len = MESSAGE_PIECE_BYTES;
+    if (packed->piece.len != len)
+        return false;
+    uint64_t nth = at / MESSAGE_PIECE_BYTES;
+    uint8_t bit = (uint8_t)(1u << nth % 8);
+    if (assembly->have[nth / 8] & bit)
+        return true;
+    assembly->have[nth / 8] |= bit;
+    memcpy(assembly->data + at, packed->piece.data, len);
+    assembly->missing -= len;
+    return true;
+}
+
 bool messages_assemble(struct messages_assembly *assembly, const Karst__RaftMessage *packed,
                        uint64_t now_ns, uint64_t timeout_ns, struct raft_message *ret_message)
 {
-    bool stalled = assembly->data != NULL && now_ns - assembly->touched_ns > timeout_ns;
-    /* The first piece begins, and begins anew: the leader tries again after its timeout. Of two
-     * senders the one of the newer term is believed. */
-    if (packed->piece_at == 0 &&
-        (assembly->data == NULL || stalled || packed->term >= assembly->term) &&
-        !assembly_begin(assembly, packed)) {
-        messages_assembly_drop(assembly);
-        return false;
+    static_assert((uint64_t)MESSAGE_PIECES_MAX * MESSAGE_PIECE_BYTES >= SNAPSHOT_BYTES_MAX,
+                  "a bit for each piece");
+    if (!same_snapshot(assembly, packed)) {
+        if (!supersedes(assembly, packed, now_ns, timeout_ns))
+            return false;
+        if (!assembly_begin(assembly, packed)) {
+            messages_assembly_drop(assembly);
+            return false;
+        }
     }
-    if (!same_snapshot(assembly, packed) || packed->piece_at != assembly->received ||
-        packed->piece.len > assembly->bytes - assembly->received)
+    if (!take_piece(assembly, packed))
         return false;
-    if (packed->piece.len > 0)
-        memcpy(assembly->data + assembly->received, packed->piece.data, packed->piece.len);
-    assembly->received += packed->piece.len;
     assembly->touched_ns = now_ns;
-    if (assembly->received < assembly->bytes)
+    if (assembly->missing > 0)
         return false;
 
     struct raft_configuration configuration;

@@ -34,17 +34,19 @@ void messages_drop(struct raft_message *message);
 
 /* ---- a snapshot in pieces, as it comes in: one at a time ---- */
 
+enum { MESSAGE_PIECES_MAX = 2048 };
 struct messages_assembly {
     uint8_t *data; /* raft_malloc'd; NULL: none under way */
-    uint64_t bytes, received;
+    uint64_t bytes, missing;
     node_id_t from;
     uint64_t term, index, snapshot_term;
     uint64_t touched_ns; /* when the last piece came */
+    uint8_t have[MESSAGE_PIECES_MAX / 8];
 };
 
-/* Takes a piece. True when it was the last one, and ret_message is the whole InstallSnapshot.
- * Pieces that do not follow on those before are dropped: the leader begins anew after its timeout.
- */
+/* Takes a piece; they may come in any order, and twice. True when it was the last one missing, and
+ * ret_message is the whole InstallSnapshot. What is lost comes when the leader sends all anew,
+ * after its timeout. */
 bool messages_assemble(struct messages_assembly *assembly, const Karst__RaftMessage *packed,
                        uint64_t now_ns, uint64_t timeout_ns, struct raft_message *ret_message);
 void messages_assembly_drop(struct messages_assembly *assembly); /* accepts zeroed */

@@ -399,6 +399,8 @@ err_t observer_init(struct quorum *quorum, struct store_loaded *loaded)
     struct observer *observer = &quorum->observer;
     observer->timer.fire = timer_due;
     observer->leader = NO_NODE;
+    /* An answer to a pull of an earlier life must find nobody: it is of another offset. */
+    observer->tokens = quorum->env->random(quorum->env->self) >> 1;
     observer->commit_index = store_last(&observer->store);
     if (loaded->snapshot != NULL)
         observer->members = loaded->head.members;

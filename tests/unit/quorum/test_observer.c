@@ -61,7 +61,7 @@ START_TEST(an_observer_far_behind_gets_a_snapshot_and_then_the_log)
         lab_commit(lab);
     lab_start(lab, OBSERVER);
     ck_assert(lab_run_until(lab, lab_agrees, 5000));
-    ck_assert_uint_eq(lab_look(lab, OBSERVER).snapshots_installed, 1);
+    ck_assert_uint_ge(lab_look(lab, OBSERVER).snapshots_installed, 1);
     ck_assert(lab_keeps_acknowledged(lab, OBSERVER));
     uint64_t index = lab_look(lab, OBSERVER).applied_index;
     lab_stop(lab, OBSERVER, true); /* what was installed is durable */
