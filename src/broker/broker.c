@@ -90,8 +90,10 @@ static err_t list_replicas(struct broker *b)
                 b->lost[lost++] = r->id;
                 continue;
             }
-            b->found[found] = (struct partition_found){
-                .id = r->id, .disk = (uint32_t)i, .in_manifest = r->in_manifest};
+            b->found[found] = (struct partition_found){.id = r->id,
+                                                       .disk = (uint32_t)i,
+                                                       .in_manifest = r->in_manifest,
+                                                       .synced = b->directories[i].synced};
             memcpy(b->found[found].folder, r->folder, sizeof r->folder);
             found++;
         }

@@ -99,6 +99,18 @@ static void directory_fail_device(const struct io_directory *directory, int erro
     }
 }
 
+err_t io_directory_sync_all(struct io_directory *directory)
+{
+    if (!directory->syncfs_allowed)
+        return ERR_UNSUPPORTED_VERSION;
+    if (io_directory_offline(directory))
+        return ERR_KAFKA_STORAGE_ERROR; /* never tried again (R14) */
+    if (directory->sync_all(directory->fd) == 0)
+        return ERR_OK;
+    directory_fail_device(directory, errno);
+    return ERR_KAFKA_STORAGE_ERROR;
+}
+
 /* Returns the number of different files of a round, and the first of them. */
 static size_t directory_gather(struct io_directory *directory, const struct list_node *lists,
                                struct io_file *ret_files[SYNCFS_FILES_MIN])
@@ -147,11 +159,7 @@ static void directory_round(struct io_directory *directory, struct list_node *li
     size_t count = directory_gather(directory, lists, files);
     bool offline = io_directory_offline(directory);
     bool all = directory->syncfs_allowed && count >= SYNCFS_FILES_MIN && !offline;
-    err_t all_err = ERR_OK;
-    if (all && directory->sync_all(directory->fd) != 0) {
-        directory_fail_device(directory, errno);
-        all_err = ERR_KAFKA_STORAGE_ERROR;
-    }
+    err_t all_err = all ? io_directory_sync_all(directory) : ERR_OK;
     if (!all && !offline)
         directory_start_writes(files, count < SYNCFS_FILES_MIN ? count : SYNCFS_FILES_MIN);
     for (unsigned actor = 0; actor < directory->actor_count; actor++) {

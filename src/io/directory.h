@@ -70,6 +70,8 @@ void io_directory_stop(struct io_directory *directory); /* ends the round at han
 /* The list of env_done, each with its target, joins the next round; it is empty afterwards. */
 void io_directory_submit(struct io_directory *directory, unsigned actor, struct list_node *ops);
 bool io_directory_offline(const struct io_directory *directory);
+/* Blocks; from any thread. ERR_UNSUPPORTED_VERSION: syncfs is not to be used here. */
+err_t io_directory_sync_all(struct io_directory *directory);
 /* A sync failed outside of a round. */
 void io_directory_fail(struct io_directory *directory, int error);
 

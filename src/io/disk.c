@@ -418,6 +418,12 @@ static err_t disk_sync_names(void *self, const char *name)
     return err;
 }
 
+static err_t disk_sync_all(void *self)
+{
+    struct io_disk *disk = self;
+    return io_directory_sync_all(disk->directory);
+}
+
 void io_disk_init(struct io_disk *disk, struct io_directory *directory, unsigned actor)
 {
     *disk = (struct io_disk){.directory = directory, .actor = actor, .free_first = -1};
@@ -447,6 +453,7 @@ struct env_disk io_disk_env(struct io_disk *disk)
         .sync = disk_sync,
         .sync_now = disk_sync_now,
         .sync_names = disk_sync_names,
+        .sync_all = disk_sync_all,
         .make_directory = disk_make_directory,
         .rename = disk_rename,
         .unlink = disk_unlink,

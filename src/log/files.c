@@ -74,6 +74,20 @@ err_t small_file_sync(struct env_disk *disk, const char *name)
     return err;
 }
 
+err_t small_file_uncache(struct env_disk *disk, const char *name, bool synced)
+{
+    env_file file;
+    err_t err = disk->open(disk->self, name, 0, &file);
+    if (err != ERR_OK)
+        return err == ERR_NOT_FOUND ? ERR_OK : err;
+    if (!synced)
+        err = disk->sync_now(disk->self, file);
+    if (err == ERR_OK && !CANARY("log_recovery_believes_the_cache"))
+        err = disk->drop_cache(disk->self, file);
+    disk->close(disk->self, file);
+    return err;
+}
+
 void checked_seal(uint8_t *data, size_t len, uint32_t magic, uint32_t version)
 {
     ASSERT(len >= CHECKED_BYTES);

@@ -65,6 +65,8 @@ struct log_open_args {
     const struct log_options *options;
     struct log_upcalls upcalls;
     bool clean;        /* the directory's clean marker held (R17) */
+    bool synced;       /* sync_all made durable what earlier lives left (log_dir_open), and nobody
+                          has opened the log since: its own syncs are spared (R14) */
     bool must_exist;   /* ERR_NOT_FOUND instead of creating (R1) */
     bool settle_later; /* a new log's files are not synced yet, but by log_settle or the first
                           append, so that many logs are created fast */

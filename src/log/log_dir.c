@@ -118,27 +118,40 @@ err_t log_dir_mark_clean(struct env_disk *disk, const struct uuid *incarnation)
     return small_file_replace(disk, "", CLEAN_FILE, data, sizeof(data));
 }
 
-/* It is gone before anything is appended; else a crash in this life would look like a clean stop.
- */
-static err_t clean_take(struct env_disk *disk, struct uuid *ret_incarnation)
+static err_t clean_read(struct env_disk *disk, struct uuid *ret_incarnation)
 {
     uint8_t *data;
     size_t len;
     struct reader body;
     *ret_incarnation = (struct uuid){0};
     err_t err = small_file_load(disk, CLEAN_FILE, CLEAN_BYTES, &data, &len);
+    if (err != ERR_OK)
+        return err == ERR_NOT_FOUND || err == ERR_CORRUPT ? ERR_OK : err;
+    if (len == CLEAN_BYTES && checked_open(data, len, CLEAN_MAGIC, CLEAN_VERSION, &body) == ERR_OK)
+        memcpy(ret_incarnation->b, data + CHECKED_HEAD_BYTES, sizeof(ret_incarnation->b));
+    free(data);
+    return ERR_OK;
+}
+
+/* It is gone before anything is appended; else a crash in this life would look like a clean stop.
+ */
+static err_t clean_remove(struct env_disk *disk)
+{
+    err_t err = disk->unlink(disk->self, CLEAN_FILE);
     if (err == ERR_NOT_FOUND)
         return ERR_OK;
-    if (err == ERR_OK) {
-        if (len == CLEAN_BYTES &&
-            checked_open(data, len, CLEAN_MAGIC, CLEAN_VERSION, &body) == ERR_OK)
-            memcpy(ret_incarnation->b, data + CHECKED_HEAD_BYTES, sizeof(ret_incarnation->b));
-        free(data);
-    } else if (err != ERR_CORRUPT) {
-        return err;
-    }
-    err = disk->unlink(disk->self, CLEAN_FILE);
     return err == ERR_OK ? disk->sync_names(disk->self, "") : err;
+}
+
+/* A crash leaves many logs with a few unsynced bytes each: one sync of all costs what a few of
+ * their files would. Where the disk can't, each log syncs its own as it opens. */
+static err_t sync_after_crash(struct env_disk *disk, struct log_dir_state *state)
+{
+    if (!uuid_is_zero(&state->clean_incarnation))
+        return ERR_OK;
+    err_t err = disk->sync_all(disk->self);
+    state->synced = err == ERR_OK;
+    return err == ERR_UNSUPPORTED_VERSION ? ERR_OK : err;
 }
 
 /* ---- the directory's entries ---- */
@@ -208,6 +221,7 @@ static void listing_entry(void *context, const char *entry, bool is_directory)
 static err_t manifests_read(struct env_disk *disk, const struct listing *listing,
                             struct manifest_set *set, bool *ret_fold)
 {
+    bool clean = !uuid_is_zero(&listing->state->clean_incarnation);
     *ret_fold = false;
     for (unsigned writer = 0; writer < WRITERS_MAX; writer++) {
         char name[32];
@@ -215,7 +229,9 @@ static err_t manifests_read(struct env_disk *disk, const struct listing *listing
         if (!listing->writers[writer])
             continue;
         (void)snprintf(name, sizeof(name), "manifest-%u", writer); /* fits */
-        err_t err = manifest_load(disk, name, set, &file);
+        err_t err = clean ? ERR_OK : small_file_uncache(disk, name, listing->state->synced);
+        if (err == ERR_OK)
+            err = manifest_load(disk, name, set, &file);
         if (err != ERR_OK) {
             log_error("%s: %s", name, err_sentence(err));
             return err;
@@ -301,6 +317,10 @@ err_t log_dir_open(struct env_disk *disk, struct log_dir_state *ret_state)
     manifest_set_init(&set);
     err_t err = log_dir_read_meta(disk, &state.meta);
     if (err == ERR_OK)
+        err = clean_read(disk, &state.clean_incarnation);
+    if (err == ERR_OK)
+        err = sync_after_crash(disk, &state);
+    if (err == ERR_OK)
         err = disk->list(disk->self, "", listing_entry, listing);
     if (err == ERR_OK && listing->no_memory)
         err = ERR_NO_MEMORY;
@@ -313,7 +333,7 @@ err_t log_dir_open(struct env_disk *disk, struct log_dir_state *ret_state)
     if (err == ERR_OK && fold)
         err = manifests_fold(disk, listing, &set);
     if (err == ERR_OK)
-        err = clean_take(disk, &state.clean_incarnation);
+        err = clean_remove(disk);
     manifest_set_fini(&set);
     free(listing);
     if (err != ERR_OK) {

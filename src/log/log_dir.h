@@ -35,12 +35,14 @@ struct log_dir_replica {
 
 struct log_dir_state {
     struct log_dir_meta meta;
-    struct uuid clean_incarnation;    /* zero: the last stop was not clean */
+    struct uuid clean_incarnation; /* zero: the last stop was not clean */
+    bool synced; /* then all that it left was made durable at once (sync_all): log_open need not */
     struct log_dir_replica *replicas; /* malloc'd; folders and manifest joined by id */
     size_t replica_count;
 };
 
-/* Reads meta, manifests (a torn last row is dropped; a bad one before it is ERR_CORRUPT), folders;
+/* After an unclean stop all is synced first, so that what is read is what lasts (R14). Reads meta,
+ * manifests (a torn last row is dropped; a bad one before it is ERR_CORRUPT), folders;
  * folds the manifests; removes the clean marker and syncs the directory (R17). A folder whose
  * partition.metadata can't be read holds no replica; the metadata log is one of the others. */
 err_t log_dir_open(struct env_disk *disk, struct log_dir_state *ret_state);

@@ -36,6 +36,9 @@ err_t small_file_load(struct env_disk *disk, const char *name, size_t bytes_max,
 err_t small_file_replace(struct env_disk *disk, const char *directory, const char *name,
                          const uint8_t *data, size_t len);
 err_t small_file_sync(struct env_disk *disk, const char *name);
+/* R14: what an earlier life left in it is durable, and the next read tells what is on the disk.
+ * synced: sync_all did the first half. A missing file is fine. */
+err_t small_file_uncache(struct env_disk *disk, const char *name, bool synced);
 
 enum { CHECKED_HEAD_BYTES = 8, CHECKED_BYTES = 12 }; /* magic, version; and with the CRC */
 /* data[8 .. len-4) is the body: writes magic and version before it, CRC32C after it. */

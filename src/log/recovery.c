@@ -256,7 +256,8 @@ static err_t recovery_start(struct recovery *r, env_file file, uint64_t size,
     return ERR_OK;
 }
 
-/* R14: what is dirty is synced first, then leaves the cache, then is read. */
+/* R14: what is dirty is synced first, then leaves the cache, then is read. That sync_all went well
+ * spares the sync, and not the rest: of a sync that failed in an earlier life it knows nothing. */
 static err_t recovery_open_uncached(struct recovery *r, offset_t base, env_file *ret_file,
                                     uint64_t *ret_size)
 {
@@ -266,7 +267,8 @@ static err_t recovery_open_uncached(struct recovery *r, offset_t base, env_file 
     err_t err = disk->open(disk->self, name, 0, ret_file);
     if (err != ERR_OK)
         return err;
-    err = disk->sync_now(disk->self, *ret_file);
+    if (!r->args->synced)
+        err = disk->sync_now(disk->self, *ret_file);
     if (err == ERR_OK && !CANARY("log_recovery_believes_the_cache"))
         err = disk->drop_cache(disk->self, *ret_file);
     if (err == ERR_OK)
@@ -362,20 +364,11 @@ static err_t folder_sync(struct recovery *r)
     char name[LOG_NAME_SIZE];
     err_t err = ERR_OK;
     for (size_t i = 0; i < ARRAY_LEN(files) && err == ERR_OK; i++) {
-        env_file file;
         log_file_name(name, r->args->directory, files[i]);
-        err = disk->open(disk->self, name, 0, &file);
-        if (err == ERR_NOT_FOUND) {
-            err = ERR_OK;
-            continue;
-        }
-        if (err != ERR_OK)
-            break;
-        err = disk->sync_now(disk->self, file);
-        if (err == ERR_OK && !CANARY("log_recovery_believes_the_cache"))
-            err = disk->drop_cache(disk->self, file);
-        disk->close(disk->self, file);
+        err = small_file_uncache(disk, name, r->args->synced);
     }
+    if (r->args->synced)
+        return err;
     if (err == ERR_OK)
         err = disk->sync_names(disk->self, r->args->directory);
     return err == ERR_OK ? disk->sync_names(disk->self, "") : err;

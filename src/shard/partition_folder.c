@@ -36,8 +36,8 @@ int partition_found_order(const void *a, const void *b)
     return memcmp(&x->id, &y->id, sizeof(x->id));
 }
 
-const struct partition_found *partition_find_folder(const struct partition_table *table,
-                                                    const struct partition_id *id)
+struct partition_found *partition_find_folder(const struct partition_table *table,
+                                              const struct partition_id *id)
 {
     const struct partition_found wanted = {.id = *id};
     if (table->found_count == 0)
@@ -133,10 +133,13 @@ static void tell_failed(const struct partition *p, err_t err)
 }
 
 static err_t open_log(struct partition *p, const struct image_topic *topic,
-                      const struct partition_found *found, struct log_recovery *ret_recovery)
+                      struct partition_found *found, struct log_recovery *ret_recovery)
 {
     struct partition_table *table = p->table;
     struct log_options options;
+    bool synced = found != NULL && found->synced;
+    if (found != NULL)
+        found->synced = false; /* from here on it is this process that writes there */
     p->disk = found != NULL ? found->disk : choose_disk(table);
     if (found != NULL)
         (void)snprintf(p->folder, sizeof(p->folder), "%s", found->folder);
@@ -152,6 +155,7 @@ static err_t open_log(struct partition *p, const struct image_topic *topic,
             .options = &options,
             .upcalls = {partition_flushed, p},
             .clean = table->disk_clean[p->disk],
+            .synced = synced,
             .must_exist = found != NULL && found->in_manifest,
             .settle_later = true,
         },
@@ -192,7 +196,7 @@ static bool set_corrupt_aside(struct partition *p)
 void partition_open(struct partition *p, const struct image_topic *topic, bool member)
 {
     struct partition_table *table = p->table;
-    const struct partition_found *found = partition_find_folder(table, &p->id);
+    struct partition_found *found = partition_find_folder(table, &p->id);
     struct log_recovery recovery;
     if (found == NULL && member && is_lost(table, &p->id)) {
         /* R1: empty, it would vouch for what it does not have. */

@@ -183,8 +183,8 @@ void partition_open_some(struct env_timer *timer, uint64_t now_ns);
 /* ---- partition_folder.c ---- */
 int partition_found_order(const void *a, const void *b); /* how table->found is sorted */
 /* What was found of it at start; NULL: nothing. */
-const struct partition_found *partition_find_folder(const struct partition_table *table,
-                                                    const struct partition_id *id);
+struct partition_found *partition_find_folder(const struct partition_table *table,
+                                              const struct partition_id *id);
 /* Opens or creates the log; sets p->log, or open_err. */
 void partition_open(struct partition *p, const struct image_topic *topic, bool member);
 /* R1: before the first bytes that may be acknowledged. */

@@ -122,7 +122,7 @@ static void disk_release(struct sim_disk *disk, size_t slot)
 
 /* ---- syncs ---- */
 
-static struct sim_sync *sync_begin(struct sim_disk *disk, struct sim_inode *inode)
+static struct sim_sync *sync_take(struct sim_disk *disk, struct sim_inode *inode, bool fails)
 {
     struct sim_sync *sync = calloc(1, sizeof(*sync));
     ASSERT(sync != NULL);
@@ -148,11 +148,18 @@ static struct sim_sync *sync_begin(struct sim_disk *disk, struct sim_inode *inod
         page->dirty = 0;
         to++;
     }
-    disk->counters.syncs++;
-    sync->fails = disk_counts_down(&disk->syncs_to_failure) || disk->offline;
-    disk->offline = disk->offline || sync->fails;
+    sync->fails = fails;
     list_push_back(&disk->syncs, &sync->link);
     return sync;
+}
+
+static bool sync_fails(struct sim_disk *disk)
+{
+    disk->counters.syncs++;
+    bool fails = disk_counts_down(&disk->syncs_to_failure) || disk->offline;
+    disk->offline = disk->offline || fails;
+    disk->counters.failed_syncs += fails;
+    return fails;
 }
 
 /* A failed one may have brought some sectors to the disk, and calls all of its pages clean. */
@@ -224,11 +231,10 @@ static err_t disk_sync(void *self, env_file file, struct env_done *user)
     bool torn;
     if (!disk_change(disk, inode, &torn))
         return ERR_IO;
-    struct sim_sync *sync = sync_begin(disk, inode);
+    struct sim_sync *sync = sync_take(disk, inode, sync_fails(disk));
     sync->user = user;
     sync->op.done = sync_scheduled;
     uint64_t delay = rng_between(&disk->rng, disk->options.sync_ns_min, disk->options.sync_ns_max);
-    disk->counters.failed_syncs += sync->fails;
     view->schedule(view->schedule_context, delay * disk->slow_factor, &sync->op,
                    sync->fails ? ERR_IO : ERR_OK);
     return ERR_OK;
@@ -241,11 +247,10 @@ static err_t disk_sync_now(void *self, env_file file)
     bool torn;
     if (!disk_change(disk, inode, &torn))
         return ERR_IO;
-    struct sim_sync *sync = sync_begin(disk, inode);
-    bool fails = sync->fails;
+    bool fails = sync_fails(disk);
+    struct sim_sync *sync = sync_take(disk, inode, fails);
     sync_end(sync);
     sync_free(sync);
-    disk->counters.failed_syncs += fails;
     return fails ? ERR_IO : ERR_OK;
 }
 
@@ -258,15 +263,37 @@ static err_t disk_sync_names(void *self, const char *name)
         return ERR_NOT_FOUND;
     if (!disk_change(disk, NULL, &torn))
         return ERR_IO;
-    disk->counters.syncs++;
-    if (disk_counts_down(&disk->syncs_to_failure))
-        disk->offline = true;
-    if (disk->offline) {
-        disk->counters.failed_syncs++;
+    if (sync_fails(disk))
         return ERR_IO;
-    }
     sim_image_commit_names(&disk->image, directory);
     return ERR_OK;
+}
+
+static err_t disk_sync_all(void *self)
+{
+    struct sim_disk *disk = disk_of(self);
+    bool torn;
+    if (disk->options.no_sync_all)
+        return ERR_UNSUPPORTED_VERSION;
+    if (!disk_change(disk, NULL, &torn))
+        return ERR_IO;
+    bool fails = sync_fails(disk);
+    list_for_each (node, &disk->syncs) { /* what they took is older than what is taken now */
+        struct sim_sync *earlier = list_entry(node, struct sim_sync, link);
+        if (!earlier->on_disk)
+            sync_to_disk(earlier);
+    }
+    if (!fails)
+        sim_image_commit_prefix(&disk->image, disk->image.journal_length);
+    list_for_each_safe (node, after, &disk->image.inodes) {
+        struct sim_inode *inode = list_entry(node, struct sim_inode, link);
+        if (inode->is_directory)
+            continue;
+        struct sim_sync *sync = sync_take(disk, inode, fails);
+        sync_end(sync);
+        sync_free(sync);
+    }
+    return fails ? ERR_IO : ERR_OK;
 }
 
 /* ---- files ---- */
@@ -499,6 +526,7 @@ void sim_disk_view_init(struct sim_disk_view *view, struct sim_disk *disk,
                 .sync = disk_sync,
                 .sync_now = disk_sync_now,
                 .sync_names = disk_sync_names,
+                .sync_all = disk_sync_all,
                 .make_directory = disk_make_directory,
                 .rename = disk_rename,
                 .unlink = disk_unlink,

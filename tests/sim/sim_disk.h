@@ -8,8 +8,8 @@
  * survives or not by itself, drawn from the seed, so that writes are torn and reordered within and
  * across files. Names and sizes are one ordered journal, of which a drawn prefix survives (ext4,
  * ordered); sync_names makes one directory's names durable, sync one file's bytes and size, neither
- * the other's. After a failed sync the pages are clean, the old bytes are on the disk, and every
- * later sync fails until the process is started again (R14).
+ * the other's; sync_all makes all of them. After a failed sync the pages are clean, the old bytes
+ * are on the disk, and every later sync fails until the process is started again (R14).
  *
  * Ownership: the disk outlives its views and the node; file ids end with the node's life.
  * Thread:    one.
@@ -26,6 +26,7 @@ struct sim_disk_options {
     uint64_t capacity_bytes;           /* 0: without bound */
     uint64_t sync_ns_min, sync_ns_max; /* how long a sync takes */
     uint32_t writeback_per_million; /* chance, at each change, that the kernel writes some back */
+    bool no_sync_all;               /* the file system can't */
 };
 
 struct sim_disk_counters {

@@ -54,7 +54,8 @@ struct sim_node *sim_node_new(struct sim_run *run, unsigned idx, bool voter)
     node->disk = sim_disk_new(&(struct sim_disk_options){.seed = rng_next(&run->rng),
                                                          .sync_ns_min = 50000,
                                                          .sync_ns_max = 1500000,
-                                                         .writeback_per_million = 3000});
+                                                         .writeback_per_million = 3000,
+                                                         .no_sync_all = idx % 4 == 3});
     node->host->disk = node->disk;
     node->directory = uuid_make(rng_next(&run->rng), rng_next(&run->rng));
     return node;
@@ -108,6 +109,7 @@ static void node_directory(struct sim_node *node)
         struct partition_found *found = &node->found[config->found_count++];
         found->id = replica->id;
         found->in_manifest = replica->in_manifest;
+        found->synced = state->synced;
         memcpy(found->folder, replica->folder, sizeof found->folder);
     }
     config->found = node->found;

@@ -487,6 +487,26 @@ START_TEST(a_failed_syncfs_fails_all_directories_of_its_file_system)
 }
 END_TEST
 
+START_TEST(all_is_synced_at_once_where_the_file_system_allows)
+{
+    struct disk_lab lab;
+    disk_lab_open(&lab);
+    count_syncs(&lab, 2);
+    env_file file = open_file(&lab, "f0");
+    lab.directory.syncfs_allowed = false;
+    ck_assert_int_eq(lab.env.sync_all(lab.env.self), ERR_UNSUPPORTED_VERSION);
+    ck_assert_uint_eq(atomic_load(&all_syncs), 0);
+    ck_assert(!io_directory_offline(&lab.directory));
+    lab.directory.syncfs_allowed = true;
+    ck_assert_int_eq(lab.env.sync_all(lab.env.self), ERR_OK);
+    ck_assert_int_eq(lab.env.sync_all(lab.env.self), ERR_KAFKA_STORAGE_ERROR);
+    ck_assert_int_eq(lab.env.sync_all(lab.env.self), ERR_KAFKA_STORAGE_ERROR);
+    ck_assert_uint_eq(atomic_load(&all_syncs), 2); /* nothing is tried after the failure (R14) */
+    expect_offline(&lab, file);
+    disk_lab_close(&lab);
+}
+END_TEST
+
 START_TEST(a_failed_sync_now_takes_the_directory_offline)
 {
     struct disk_lab lab;
@@ -531,4 +551,5 @@ CHECK_MAIN("io/disk", open_makes_finds_and_excludes, names_can_not_leave_the_dir
            a_round_syncs_each_file_once, many_files_are_synced_by_one_syncfs,
            a_failed_sync_takes_the_directory_offline_for_good,
            a_failed_syncfs_fails_all_directories_of_its_file_system,
+           all_is_synced_at_once_where_the_file_system_allows,
            a_failed_sync_now_takes_the_directory_offline, a_file_is_not_closed_under_a_pending_sync)

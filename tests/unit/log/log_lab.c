@@ -57,6 +57,7 @@ void lab_init(struct log_lab *lab, uint64_t seed)
     lab->options = (struct log_options){
         .segment_bytes = 8192, .index_interval_bytes = 300, .preallocate_bytes = 4096};
     lab->topic = uuid_make(seed, 7);
+    lab->sync_all = seed % 2 == 0;
     lab->now_ms = 1000000;
 }
 
@@ -84,6 +85,10 @@ err_t lab_try_open(struct log_lab *lab, bool clean)
     lab->told_end = -1;
     lab->told_err = ERR_OK;
     lab->told_count = 0;
+    bool synced = lab->sync_all && !clean;
+    err_t err = synced ? lab->view.env.sync_all(&lab->view) : ERR_OK;
+    if (err != ERR_OK)
+        return err;
     return log_open(
         &(struct log_open_args){
             .env = &lab->env,
@@ -93,6 +98,7 @@ err_t lab_try_open(struct log_lab *lab, bool clean)
             .options = &lab->options,
             .upcalls = {.flushed = lab_flushed, .owner = lab},
             .clean = clean,
+            .synced = synced,
             .visit = lab_visit,
             .visit_context = lab,
         },

@@ -29,6 +29,7 @@ struct log_lab {
     struct env_timer *timer; /* the one that is started */
     struct log_options options;
     struct uuid topic;
+    bool sync_all; /* after a crash, as log_dir_open does; else the log syncs its own */
     struct lab_done scheduled[LAB_SCHEDULED_MAX];
     size_t scheduled_count;
 

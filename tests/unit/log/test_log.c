@@ -312,6 +312,26 @@ START_TEST(recovery_does_not_believe_clean_pages_after_a_failed_sync) /* R14 */
 }
 END_TEST
 
+START_TEST(a_log_on_a_disk_that_was_synced_as_a_whole_recovers_without_syncs) /* R14 */
+{
+    lab_init(&lab, 2);
+    ck_assert(lab.sync_all);
+    lab_open(&lab, false);
+    for (int i = 0; i < 30; i++)
+        lab_append(&lab, 2, 200);
+    lab_flush(&lab);
+    lab_append(&lab, 2, 200);
+    lab_kill(&lab);
+    uint64_t syncs = sim_disk_counters(lab.disk)->syncs;
+    lab_open(&lab, false);
+    ck_assert_uint_eq(sim_disk_counters(lab.disk)->syncs, syncs + 1); /* that of all */
+    lab_power_cut(&lab);
+    lab_open(&lab, false);
+    lab_check(&lab);
+    lab_fini(&lab);
+}
+END_TEST
+
 START_TEST(a_disk_that_takes_no_sync_is_told_from_the_loop)
 {
     lab_init(&lab, 13);
@@ -653,6 +673,7 @@ CHECK_MAIN("log/log", what_is_appended_is_read_back_across_rolls,
            rot_below_the_recovery_point_is_corrupt_and_changes_nothing,
            the_first_bad_batch_above_the_recovery_point_ends_the_log, a_lost_segment_is_corrupt,
            recovery_does_not_believe_clean_pages_after_a_failed_sync,
+           a_log_on_a_disk_that_was_synced_as_a_whole_recovers_without_syncs,
            a_disk_that_takes_no_sync_is_told_from_the_loop,
            a_failed_write_is_mended_by_truncation_to_the_old_end,
            a_full_disk_refuses_appends_and_goes_on_when_there_is_room,

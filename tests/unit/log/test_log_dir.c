@@ -97,6 +97,44 @@ START_TEST(the_clean_marker_holds_once)
 }
 END_TEST
 
+START_TEST(what_is_read_after_a_crash_is_what_a_power_cut_leaves) /* R14 */
+{
+    for (uint64_t seed = 0; seed < 40; seed++) {
+        struct manifest *writer;
+        setup(seed);
+        ck_assert_int_eq(manifest_open(disk, 0, &writer), ERR_OK);
+        struct partition_id kept = id_of(1), failed = id_of(2);
+        ck_assert_int_eq(manifest_add(writer, &kept), ERR_OK);
+        sim_disk_fail_sync(sim, 1);
+        ck_assert_int_eq(manifest_add(writer, &failed), ERR_IO); /* its pages are called clean */
+        manifest_close(writer);
+        sim_disk_kill(sim);
+        struct log_dir_state state = state_open();
+        ck_assert(state.synced);
+        size_t count = state.replica_count;
+        ck_assert_ptr_nonnull(state_find(&state, 1));
+        log_dir_state_fini(&state);
+        sim_disk_power_cut(sim);
+        state = state_open();
+        ck_assert_uint_eq(state.replica_count, count);
+        log_dir_state_fini(&state);
+        sim_disk_free(sim);
+    }
+}
+END_TEST
+
+START_TEST(where_all_can_not_be_synced_at_once_each_log_does_it)
+{
+    sim = sim_disk_new(&(struct sim_disk_options){.seed = 1, .no_sync_all = true});
+    sim_disk_view_init(&view, sim, never_schedule, NULL);
+    ck_assert_int_eq(log_dir_format(disk, &meta), ERR_OK);
+    struct log_dir_state state = state_open();
+    ck_assert(!state.synced);
+    log_dir_state_fini(&state);
+    sim_disk_free(sim);
+}
+END_TEST
+
 START_TEST(manifests_of_all_writers_are_folded_into_one)
 {
     struct manifest *writers[3];
@@ -251,6 +289,8 @@ START_TEST(no_power_cut_loses_or_invents_a_manifest_row)
 END_TEST
 
 CHECK_MAIN("log/log_dir", a_formatted_directory_keeps_its_identity, the_clean_marker_holds_once,
+           what_is_read_after_a_crash_is_what_a_power_cut_leaves,
+           where_all_can_not_be_synced_at_once_each_log_does_it,
            manifests_of_all_writers_are_folded_into_one,
            folders_and_manifest_are_joined_by_topic_id, a_bad_row_is_corrupt_unless_it_is_the_last,
            no_power_cut_loses_or_invents_a_manifest_row)

@@ -330,8 +330,8 @@ static void lab_boot(struct lab *lab, struct lab_node *node)
             lost[lost_count++] = replica->id;
             continue;
         }
-        found[found_count] =
-            (struct partition_found){.id = replica->id, .in_manifest = replica->in_manifest};
+        found[found_count] = (struct partition_found){
+            .id = replica->id, .in_manifest = replica->in_manifest, .synced = state.synced};
         memcpy(found[found_count++].folder, replica->folder, sizeof(replica->folder));
     }
     log_dir_state_fini(&state);
