@@ -239,11 +239,11 @@ void partition_streams_fini(struct partition_table *table)
 {
     while (!list_empty(&table->streams))
         stream_free(table, list_entry(table->streams.next, struct stream, link));
-    while (!list_empty(&table->parked_deltas))
-        free(list_entry(list_pop_front(&table->parked_deltas), struct parked_delta, link));
-    while (!list_empty(&table->leaders)) {
-        struct leader_link *leader =
-            list_entry(list_pop_front(&table->leaders), struct leader_link, link);
+    struct list_node *node;
+    while ((node = list_pop_front(&table->parked_deltas)) != NULL)
+        free(list_entry(node, struct parked_delta, link));
+    while ((node = list_pop_front(&table->leaders)) != NULL) {
+        struct leader_link *leader = list_entry(node, struct leader_link, link);
         free(leader->rows);
         free(leader->row_ptrs);
         free(leader);
@@ -460,25 +460,32 @@ static void park_delta(struct partition_table *table, const struct replica_delta
     table->parked_delta_count++;
 }
 
-static void unpark(struct partition_table *table, struct parked_delta *parked)
+/* Those that wait for no more than what the partition is now. */
+static bool is_due(const struct partition *p, const struct replica_delta *delta)
 {
-    list_remove(&parked->link);
-    table->parked_delta_count--;
-    free(parked);
+    bool ahead = p->log != NULL && delta->leader_epoch > p->replica.leader_epoch;
+    return partition_id_equal(&delta->id, &p->id) && list_empty(&p->opening) && !ahead;
 }
 
 void partition_unpark_deltas(struct partition_table *table, const struct partition_id *id)
 {
+    const struct partition *p = partition_find(table, id);
+    struct list_node due, *next;
+    list_init(&due);
+    if (p == NULL)
+        return;
     list_for_each_safe (node, after, &table->parked_deltas) {
-        struct parked_delta *parked = list_entry(node, struct parked_delta, link);
-        struct partition *p = partition_find(table, id);
-        bool ours = p != NULL && partition_id_equal(&parked->delta.id, id);
-        if (!ours || (p->log != NULL && parked->delta.leader_epoch > p->replica.leader_epoch))
+        if (!is_due(p, &list_entry(node, struct parked_delta, link)->delta))
             continue;
+        list_remove(node);
+        list_push_back(&due, node);
+        table->parked_delta_count--;
+    }
+    while ((next = list_pop_front(&due)) != NULL) {
+        struct parked_delta *parked = list_entry(next, struct parked_delta, link);
         struct replica_delta delta = parked->delta;
-        unpark(table, parked);
+        free(parked);
         partition_delta(table, &delta);
-        return partition_unpark_deltas(table, id);
     }
 }
 
@@ -552,11 +559,18 @@ void partition_delta(struct partition_table *table, struct replica_delta *delta)
 void partition_follower_gone(struct partition_table *table, unsigned via_shard, env_conn conn)
 {
     struct stream *stream = stream_get(table, via_shard, conn);
+    struct list_node gone, *next;
+    list_init(&gone);
     list_for_each_safe (node, after, &table->parked_deltas) {
-        struct parked_delta *parked = list_entry(node, struct parked_delta, link);
-        if (parked->delta.via_shard == via_shard && env_conn_equal(parked->delta.conn, conn))
-            unpark(table, parked);
+        const struct replica_delta *delta = &list_entry(node, struct parked_delta, link)->delta;
+        if (delta->via_shard != via_shard || !env_conn_equal(delta->conn, conn))
+            continue;
+        list_remove(node);
+        list_push_back(&gone, node);
+        table->parked_delta_count--;
     }
+    while ((next = list_pop_front(&gone)) != NULL)
+        free(list_entry(next, struct parked_delta, link));
     list_for_each_safe (node, after, &table->all) {
         struct partition *p = list_entry(node, struct partition, all);
         for (uint32_t place = 0; place < REPLICAS_MAX; place++) {
