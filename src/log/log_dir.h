@@ -6,6 +6,7 @@
  *                         (shard); at start all are read as one and folded into manifest-0, so that
  *                         nothing depends on the shard count (R17).
  *   .kafka_cleanshutdown  names the incarnation that stopped cleanly (R17)
+ *   .failed_sync          a sync failed here (R14); .verified: it was read whole since then
  *   TOPIC-PARTITION/      logs
  *
  * Thread: log_dir_open runs before the shards; the manifest writer belongs to one shard. */
@@ -50,6 +51,26 @@ void log_dir_state_fini(struct log_dir_state *state); /* accepts zeroed */
 
 /* After every log is synced and closed without an error. */
 err_t log_dir_mark_clean(struct env_disk *disk, const struct uuid *incarnation);
+
+/* ---- a directory that failed a sync (R14) ---- */
+
+/* Best effort: the disk has just failed. */
+void log_dir_mark_failed(struct env_disk *disk);
+/* Such a directory is not opened before log_dir_verify. */
+err_t log_dir_is_failed(struct env_disk *disk, bool *ret_failed);
+
+struct log_dir_verdict {
+    size_t logs, torn; /* good ones; those of them with a tail that was cut */
+    size_t corrupt;    /* set aside now: LOST from here on (R15) */
+    size_t lost;       /* named by the manifest, and without a folder */
+    uint64_t bytes;
+};
+/* Reads every log of the directory past the page cache, then takes the mark away and notes that the
+ * directory was verified. No broker runs on it. An error leaves the mark. */
+err_t log_dir_verify(struct env *env, struct env_disk *disk, struct log_dir_verdict *ret_verdict);
+/* Was it verified since the last start? The note is gone after this, durably: a later failure must
+ * not meet an old note. */
+err_t log_dir_take_verified(struct env_disk *disk, bool *ret_verified);
 
 struct manifest; /* the writer of one shard */
 err_t manifest_open(struct env_disk *disk, unsigned writer, struct manifest **ret_manifest);
