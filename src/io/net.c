@@ -127,6 +127,20 @@ void net_set_pause(struct net_conn *conn, unsigned why, bool paused)
 
 /* ---- timers ---- */
 
+/* What is read for a peer that takes none of it is memory that others wait for. */
+static bool net_starves_others(const struct net_conn *conn, uint64_t now_ns)
+{
+    if (conn->output_bytes == 0 || now_ns - conn->written_ns < ENV_MS(NET_STALL_SHORT_MS))
+        return false;
+    for (uint32_t i = 0; i < conn->output_count; i++) {
+        const struct frame_budget *budget = net_output_at(conn, i)->frame->budget;
+        if (budget != NULL &&
+            atomic_load_explicit(&budget->used, memory_order_relaxed) > budget->bytes_max)
+            return true;
+    }
+    return false;
+}
+
 static void net_timer_fired(struct env_timer *timer, uint64_t now_ns)
 {
     struct net_conn *conn = container_of(timer, struct net_conn, timer);
@@ -144,10 +158,16 @@ static void net_timer_fired(struct env_timer *timer, uint64_t now_ns)
         since = conn->written_ns;
     if (conn->reading && (conn->frame != NULL || conn->head_used > 0) && conn->read_ns < since)
         since = conn->read_ns;
-    if (now_ns - since >= stall_ns)
+    if (now_ns - since >= stall_ns || net_starves_others(conn, now_ns))
         net_fail(conn, ERR_REQUEST_TIMED_OUT);
     else if (conn->output_bytes > 0 || conn->frame != NULL || conn->head_used > 0)
-        net_start_timer(conn, since + stall_ns);
+        net_watch_stall(conn, now_ns);
+}
+
+void net_watch_stall(struct net_conn *conn, uint64_t now_ns)
+{
+    uint64_t stall_ns = conn->net->stall_ns, short_ns = ENV_MS(NET_STALL_SHORT_MS);
+    net_start_timer(conn, now_ns + (stall_ns < short_ns ? stall_ns : short_ns));
 }
 
 /* A started timer is left as it is: it looks again when it fires. */

@@ -42,7 +42,8 @@ enum {
     NET_ADDRESSES_MAX = 4,            /* of a name, tried in order */
     NET_HOST_SIZE = 256,              /* a DNS name and its NUL */
     NET_LINGER_MS = 1000,             /* for the peer's last bytes, after a finish */
-    NET_BUDGET_LOOK_MS = 2,           /* while over budget: other threads free frames, too */
+    NET_STALL_SHORT_MS = 1000, /* instead of stall_ms, for output while its budget is used up */
+    NET_BUDGET_LOOK_MS = 2,    /* while over budget: other threads free frames, too */
 };
 
 enum net_state {
@@ -165,11 +166,18 @@ void net_update_reading(struct net_conn *conn);
 void net_assign_events(struct net_conn *conn);
 void net_set_pause(struct net_conn *conn, unsigned why, bool paused);
 void net_start_timer(struct net_conn *conn, uint64_t due_ns);
+/* Looks in a while whether the peer takes its output, and ends the frame that it has begun. */
+void net_watch_stall(struct net_conn *conn, uint64_t now_ns);
 /* Still the connection of that generation, and no end in sight. */
 bool net_is_open(const struct net_conn *conn, uint32_t generation);
 static inline env_conn net_handle(const struct net_conn *conn)
 {
     return (env_conn){.slot = conn->slot, .generation = conn->generation};
+}
+
+static inline struct net_output *net_output_at(const struct net_conn *conn, uint32_t i)
+{
+    return &conn->output[(conn->output_first + i) & (conn->output_room - 1)];
 }
 
 /* net_read.c */

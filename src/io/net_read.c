@@ -216,7 +216,7 @@ static void net_read(struct net_conn *conn, size_t ahead)
             net_hold(conn, net->read_ahead + consumed, left - consumed);
     }
     if (net_is_open(conn, generation) && (conn->frame != NULL || conn->head_used > 0))
-        net_start_timer(conn, conn->read_ns + net->stall_ns);
+        net_watch_stall(conn, conn->read_ns);
 }
 
 void net_on_readable(evutil_socket_t fd, short what, void *arg)

@@ -7,11 +7,6 @@
 
 enum { NET_OUTPUT_ROOM_MIN = 8, NET_OUTPUT_ROOM_KEPT = 256 };
 
-static struct net_output *net_output_at(const struct net_conn *conn, uint32_t i)
-{
-    return &conn->output[(conn->output_first + i) & (conn->output_room - 1)];
-}
-
 static err_t net_output_grow(struct net_conn *conn)
 {
     uint32_t room = conn->output_room == 0 ? NET_OUTPUT_ROOM_MIN : conn->output_room * 2;
@@ -140,7 +135,7 @@ void net_write(struct net_conn *conn)
     }
     net_set_writing(conn, conn->output_count > 0);
     if (conn->output_count > 0) {
-        net_start_timer(conn, conn->written_ns + net->stall_ns);
+        net_watch_stall(conn, conn->written_ns);
         return;
     }
     if (conn->output_room > NET_OUTPUT_ROOM_KEPT)

@@ -1,4 +1,5 @@
 """Whatever comes over the wire: a clear error, nothing lost, and the broker goes on."""
+import json
 import random
 import struct
 
@@ -111,6 +112,29 @@ def test_impossible_frames_close_the_connection(broker, data):
     connection = Connection(broker.address(1))
     connection.send(data)
     assert connection.closed()
+
+
+def resident_mib(pid):
+    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS:")) / 1024
+
+
+def test_clients_that_never_read_cost_bounded_memory(make_cluster):
+    cluster = make_cluster(brokers=1, settings=["queued.max.request.bytes=16000000"])
+    cluster.create_topic("t", replication=1)
+    cluster.karst("bench", "produce", "t", "--records", "20000")  # 20 MB
+    before = resident_mib(cluster.pid(1))
+    greedy = [Connection(cluster.address(1)) for _ in range(20)]
+    wanted = {"topic_id": topic_id(cluster, greedy[0]), "index": 0, "offset": 0,
+              "bytes_max": 1000000}
+    request = make("FetchRequest", wait_ms_max=0, bytes_min=1, bytes_max=1000000,
+                   partitions=[wanted]).SerializeToString()
+    for connection in greedy:  # 2 GB of answers, which nobody takes
+        connection.send(b"".join(frame(REQUEST, 257, i, request) for i in range(100)))
+    result = json.loads(cluster.karst("bench", "consume", "t", "--json"))
+    assert result["records"] == 20000
+    # What they may hold: the budget, and what the limits of 20 connections let through before it.
+    assert resident_mib(cluster.pid(1)) - before < 150
 
 
 def test_random_bytes_never_stop_the_broker(broker):

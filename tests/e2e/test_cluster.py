@@ -110,6 +110,22 @@ def test_a_stopped_broker_hands_over_and_comes_back(cluster):
     assert cluster.karst("consume", "s", "--from-beginning", "--exit-at-end") == b"one\ntwo\n"
 
 
+def test_a_silent_broker_is_fenced_and_comes_back(make_cluster):
+    cluster = make_cluster(settings=["broker.session.timeout.ms=500"])
+    cluster.create_topic("p", partitions=3)
+    controller = wait_until(lambda: max(cluster.controller(), 0), "a controller")
+    partition = next(i for i in range(3) if cluster.leader("p", i) != controller)
+    silent = cluster.leader("p", partition)
+    others = ",".join(cluster.address(node) for node in (1, 2, 3) if node != silent)
+    target = ("p", "--partition", str(partition))
+    cluster.karst("produce", *target, stdin=b"one\n")
+    cluster.deploy("pause", str(silent))
+    cluster.karst("produce", *target, stdin=b"two\n", bootstrap=others)
+    cluster.deploy("resume", str(silent))
+    cluster.wait_in_sync("p")
+    assert cluster.karst("consume", *target, "--from-beginning", "--exit-at-end") == b"one\ntwo\n"
+
+
 def test_too_few_in_sync_refuses_acks_all(cluster):
     cluster.create_topic("m", configs=["min.insync.replicas=3"])
     cluster.karst("produce", "m", stdin=b"one\n")

@@ -1,4 +1,6 @@
 """Real clusters for pytest: deploy/cluster and the karst command line, in a folder of the test's own."""
+import importlib.machinery
+import importlib.util
 import json
 import os
 import select
@@ -21,6 +23,14 @@ def wait_until(condition, what):
             return value
         select.select([], [], [], 0.01)
     raise AssertionError(f"after {SECONDS} s still not: {what}")
+
+
+def deploy_module():
+    """deploy/cluster as a module: its own functions, without the time that a program takes to start."""
+    loader = importlib.machinery.SourceFileLoader("deploy_cluster", os.path.join(ROOT, "deploy", "cluster"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
 
 
 class Cluster:
@@ -48,6 +58,9 @@ class Cluster:
         with open(os.path.join(self.folder, f"node-{node}", "karstd.log"), encoding="utf-8",
                   errors="replace") as file:
             return file.read()
+
+    def pid(self, node):
+        return deploy_module().Cluster(self.folder).pid(node)
 
     def address(self, node):
         return self.bootstrap.split(",")[node - 1]

@@ -1,6 +1,4 @@
 """What the benches share: clusters in a temporary folder, medians, what a process has used."""
-import importlib.machinery
-import importlib.util
 import os
 import statistics
 import sys
@@ -8,7 +6,7 @@ import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
-from karst_cluster import Cluster, KARST, wait_until  # pylint: disable=wrong-import-position,unused-import
+from karst_cluster import Cluster, KARST, deploy_module, wait_until  # pylint: disable=wrong-import-position,unused-import
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -30,21 +28,14 @@ class Bench:
 
 
 def processes(cluster):
-    """deploy/cluster's own object for this cluster, for what must not take the time of a new program."""
-    loader = importlib.machinery.SourceFileLoader("deploy_cluster", os.path.join(ROOT, "deploy", "cluster"))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
-    loader.exec_module(module)
-    return module.Cluster(cluster.folder)
+    """deploy/cluster's own object for this cluster."""
+    return deploy_module().Cluster(cluster.folder)
 
 
 def pids(cluster):
     """The running brokers' process ids, by node."""
-    out = {}
-    for line in cluster.deploy("status").splitlines():
-        row = dict(pair.split("=") for pair in line.split() if "=" in pair)
-        if "pid" in row:
-            out[int(row["node"])] = int(row["pid"])
-    return out
+    deploy = processes(cluster)
+    return {node: deploy.pid(node) for node in deploy.nodes() if deploy.pid(node) is not None}
 
 
 def cpu_seconds(pid):

@@ -393,6 +393,36 @@ START_TEST(a_peer_that_does_not_read_is_closed)
 }
 END_TEST
 
+static struct frame_budget short_memory = {.bytes_max = 1024};
+
+static void flood_from_short_memory(struct lab_actor *actor, void *arg)
+{
+    const struct env_net *net = &actor->env->net;
+    flood(actor, arg);
+    struct frame *frame = frame_new_charged(FLOOD_FRAME_BYTES, &short_memory);
+    ck_assert_ptr_nonnull(frame);
+    frame->used = FLOOD_FRAME_BYTES;
+    ck_assert_int_eq(net->send(net->self, actor->conn, frame, 0, frame->used), ERR_OK);
+}
+
+START_TEST(a_peer_that_does_not_read_what_others_wait_for_is_closed_soon)
+{
+    struct io_config config = lab_config();
+    config.stall_ms = 1000 * 1000;
+    struct lab lab;
+    lab_open(&lab, &config);
+    int fd = lab_dial(&lab);
+    lab_wait(&lab, 0, accepted, 1);
+    size_t queued = 0;
+    lab_call(&lab, 0, flood_from_short_memory, &queued);
+    lab_wait(&lab, 0, closed, 1);
+    ck_assert_int_eq(lab_counts(&lab, 0).closed_err, ERR_REQUEST_TIMED_OUT);
+    ck_assert_uint_eq(atomic_load(&short_memory.used), 0);
+    close(fd);
+    lab_close(&lab);
+}
+END_TEST
+
 START_TEST(a_peer_that_does_not_end_its_frame_is_closed)
 {
     struct io_config config = lab_config();
@@ -550,7 +580,9 @@ CHECK_MAIN("io/net", frames_that_come_byte_by_byte_arrive_whole,
            a_frame_larger_than_the_budget_is_still_read,
            announced_bytes_that_do_not_come_stop_nobody,
            over_the_output_bound_reads_pause_and_go_on_when_half_is_sent,
-           a_peer_that_does_not_read_is_closed, a_peer_that_does_not_end_its_frame_is_closed,
+           a_peer_that_does_not_read_is_closed,
+           a_peer_that_does_not_read_what_others_wait_for_is_closed_soon,
+           a_peer_that_does_not_end_its_frame_is_closed,
            finish_sends_all_though_the_peer_sent_more_than_is_read,
            a_dropped_connection_tells_nothing_more,
            at_the_bound_connections_wait_for_others_to_leave,
