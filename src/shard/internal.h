@@ -10,6 +10,7 @@
  *   peer.c         connections to other brokers
  *   probe.c        is that broker dead? (R10)
  *   stream.c       replica traffic between peers and partitions (R7)
+ *   failure.c      replicas and directories that failed, for the heartbeats (R14, R19)
  *   lifecycle.c    shard 0: registration, heartbeats, lease, controlled shutdown
  *   partition.c    partitions (partition.h) */
 #ifndef KARST_SHARD_INTERNAL_H
@@ -52,6 +53,7 @@ enum shard_message_type {
     SHARD_STOP,          /* struct env_message: close the partitions; from shard 0 */
     SHARD_STOPPED,       /* struct shard_stopped: it was done; to shard 0 */
     SHARD_FINISH,        /* struct env_message: close the connections; from shard 0 */
+    SHARD_FAILURE,       /* struct shard_failure: to shard 0 (R19) */
 };
 
 /* A request's connection closed, or the request has what it wants: an owner gives back what waits.
@@ -106,6 +108,13 @@ struct shard_id {
     struct request *request; /* the asking shard's */
     err_t err;
     producer_id_t id;
+};
+
+struct shard_failure {
+    struct env_message message;
+    struct partition_id id;
+    uint32_t disk;
+    err_t err; /* as of partition_host.replica_failed */
 };
 
 struct shard_stopped {
@@ -182,6 +191,13 @@ enum lifecycle_state {
     LIFECYCLE_STOPPED,
 };
 
+/* All that failed in this life. */
+struct failures {
+    struct partition_id *ids;
+    size_t count, capacity;
+    uint32_t disks; /* bits */
+};
+
 struct lifecycle {
     enum lifecycle_state state;
     struct env_timer timer; /* the next heartbeat or registration */
@@ -194,6 +210,9 @@ struct lifecycle {
     int64_t *applied;   /* by shard (R30); -1: nothing yet */
     unsigned stopped;
     bool unclean; /* some log could not be made durable */
+    struct failures failures;
+    uint32_t told_disks; /* of them, by the heartbeat in flight */
+    bool doomed;         /* all directories failed: it ends when the controller knows */
 };
 
 struct shard {
@@ -358,8 +377,16 @@ void stream_session_closed(struct shard *shard, struct session *session);
 void stream_turn_ended(struct shard *shard);
 void stream_fini(struct shard *shard);
 
+/* failure.c */
+void failure_seen(struct shard *shard, const struct partition_id *id, uint32_t disk, err_t err);
+void failure_arrived(struct shard *shard, struct shard_failure *failure); /* takes it */
+bool failures_fill(struct shard *shard, Karst__HeartbeatRequest *request);
+void failures_fini(struct shard *shard);
+
 /* lifecycle.c */
 void lifecycle_start(struct shard *shard);
+void lifecycle_failed(struct shard *shard,
+                      bool all); /* something to tell; every directory failed */
 void lifecycle_applied(struct shard *shard, unsigned from, int64_t offset);
 void lifecycle_leader_changed(struct shard *shard);
 void lifecycle_stopped(struct shard *shard, err_t err);

@@ -20,6 +20,9 @@ enum {
     LIFECYCLE_LAST_WORDS_NS = 20 * 1000 * 1000, /* for the last replies to be sent */
 };
 
+static const char all_failed[] =
+    "every log directory has failed; see the lines above, and the disks";
+
 static void lifecycle_exit(struct shard *shard, int code, const char *why)
 {
     shard->env->exit_node(shard->env->self, code, why);
@@ -69,14 +72,19 @@ static struct frame *lifecycle_register_frame(struct shard *shard)
     struct arena *arena = shard_scratch(shard);
     Karst__RegisterBrokerRequest request = KARST__REGISTER_BROKER_REQUEST__INIT;
     Karst__Listener listeners[LISTENERS_MAX], *listener_rows[LISTENERS_MAX];
-    ProtobufCBinaryData directories[DIRECTORIES_MAX];
+    ProtobufCBinaryData directories[DIRECTORIES_MAX], verified[DIRECTORIES_MAX];
     Karst__LostReplica *lost = arena_calloc(arena, config->lost_count, sizeof(*lost));
     request.lost = arena_calloc(arena, config->lost_count, sizeof(Karst__LostReplica *));
     if (lost == NULL || request.lost == NULL)
         return NULL;
     lifecycle_fill_listeners(config, listeners, listener_rows);
-    for (size_t i = 0; i < config->directory_count; i++)
-        directories[i] = wire_put_uuid(&config->directories[i]);
+    for (size_t i = 0; i < config->directory_count; i++) {
+        if (shard->lifecycle.failures.disks & 1U << i)
+            continue; /* registering again, in the same life */
+        directories[request.n_online_directories++] = wire_put_uuid(&config->directories[i]);
+        if (config->disk_verified != NULL && config->disk_verified[i])
+            verified[request.n_verified_directories++] = wire_put_uuid(&config->directories[i]);
+    }
     for (size_t i = 0; i < config->lost_count; i++) {
         karst__lost_replica__init(&lost[i]);
         lost[i].topic_id = wire_put_uuid(&config->lost[i].topic);
@@ -89,8 +97,8 @@ static struct frame *lifecycle_register_frame(struct shard *shard)
     request.n_listeners = config->listener_count;
     request.listeners = listener_rows;
     request.rack = (char *)(uintptr_t)config->rack;
-    request.n_online_directories = config->directory_count;
     request.online_directories = directories;
+    request.verified_directories = verified;
     request.clean_start = config->clean_start;
     request.boot_id = wire_put_uuid(&config->boot_id);
     request.n_lost = config->lost_count;
@@ -129,7 +137,8 @@ static void lifecycle_registered(struct shard *shard, void *context, err_t err, 
     const Karst__RegisterBrokerReply *reply = (const Karst__RegisterBrokerReply *)message;
     if (err == ERR_OK)
         err = reply->error;
-    if (err == ERR_INCONSISTENT_CLUSTER_ID || err == ERR_UNSUPPORTED_VERSION) {
+    if (err == ERR_INCONSISTENT_CLUSTER_ID || err == ERR_UNSUPPORTED_VERSION ||
+        err == ERR_LOG_DIR_NOT_FOUND) {
         char why[300];
         const char *said =
             reply != NULL && reply->message != NULL ? reply->message : err_sentence(err);
@@ -210,6 +219,10 @@ static void lifecycle_take_heartbeat(struct shard *shard, const Karst__Heartbeat
     if (lease.fenced != shard->lease.fenced)
         log_info("broker %d is %s", shard->config->node, lease.fenced ? "fenced" : "unfenced");
     lease_publish(shard, &lease);
+    if (life->doomed && life->told_disks == life->failures.disks) {
+        lifecycle_exit(shard, 1, all_failed);
+        return;
+    }
     if (life->state == LIFECYCLE_LEAVING && reply->has_may_shut_down && reply->may_shut_down) {
         lifecycle_stop(shard);
         return;
@@ -270,10 +283,13 @@ static void lifecycle_heartbeat(struct shard *shard)
     request.metadata_offset = lifecycle_applied_offset(shard); /* R30 */
     request.has_want_shutdown = life->state == LIFECYCLE_LEAVING;
     request.want_shutdown = life->state == LIFECYCLE_LEAVING;
-    struct frame *frame = wire_frame(&(struct wire_frame_args){
-        .kind = WIRE_REQUEST, .method = WIRE_HEARTBEAT, .message = &request.base});
+    struct frame *frame = NULL;
+    if (failures_fill(shard, &request))
+        frame = wire_frame(&(struct wire_frame_args){
+            .kind = WIRE_REQUEST, .method = WIRE_HEARTBEAT, .message = &request.base});
     uint64_t now = env_now(shard->env);
     life->again = false;
+    life->told_disks = life->failures.disks;
     life->call_sent_ns = now; /* before it leaves: the lease is never longer than it may be (R10) */
     if (frame != NULL)
         life->call =
@@ -314,6 +330,24 @@ static void lifecycle_hurry(struct shard *shard)
 }
 
 /* ---- what happens around ---- */
+
+/* A broker without any directory is none: its end lets others lead. But the metadata are to know
+ * why, so that no later life trusts what the page cache tells (R14). */
+void lifecycle_failed(struct shard *shard, bool all)
+{
+    struct lifecycle *life = &shard->lifecycle;
+    bool running = life->state == LIFECYCLE_RUNNING || life->state == LIFECYCLE_LEAVING;
+    if (all && !life->doomed) {
+        life->doomed = true;
+        if (!running) {
+            lifecycle_exit(shard, 1, all_failed);
+            return;
+        }
+        shard->env->timer_start(shard->env->self, &life->stop_timer,
+                                env_now(shard->env) + shard->config->session_timeout_ns);
+    }
+    lifecycle_hurry(shard);
+}
 
 void lifecycle_applied(struct shard *shard, unsigned from, int64_t offset)
 {
@@ -438,6 +472,10 @@ static void lifecycle_stop_timer(struct env_timer *timer, uint64_t now_ns)
 {
     (void)now_ns;
     struct shard *shard = container_of(timer, struct shard, lifecycle.stop_timer);
+    if (shard->lifecycle.doomed) {
+        lifecycle_exit(shard, 1, all_failed);
+        return;
+    }
     if (shard->lifecycle.state == LIFECYCLE_LEAVING) {
         log_warn("leaderships could not be moved away in time: stopping without");
         lifecycle_stop(shard);
@@ -485,4 +523,5 @@ void lifecycle_fini(struct shard *shard)
     struct env *env = shard->env;
     env->timer_stop(env->self, &shard->lifecycle.timer);
     env->timer_stop(env->self, &shard->lifecycle.stop_timer);
+    failures_fini(shard);
 }

@@ -23,6 +23,7 @@ struct partition_table;
 struct partition_host {
     void *self;
     struct env *env;
+    const struct uuid *directories; /* ids, in the order of env->disks; NULL: not known */
     node_id_t node;
     unsigned shard, shards;
     /* An answered part goes back to its request (by mail when that is another shard's). */
@@ -44,8 +45,10 @@ struct partition_host {
     bool (*lease_valid)(void *self, uint64_t now_ns);
     broker_epoch_t (*broker_epoch)(void *self); /* -1 before registration */
     struct frame_budget *read_budget;           /* as in shard_config; NULL: no bound */
-    /* That replica stopped: its disk failed (R19), its log is corrupt (R15), or it would have to
-     * cut below its high watermark (R9). A log line was written. May be NULL. */
+    /* That replica stopped. ERR_KAFKA_STORAGE_ERROR: its directory has, a sync failed there (R14);
+     * else it alone: its log takes no appends (R19), is corrupt (R15), or would have to be cut
+     * below its high watermark (R9). A log line was written. ERR_OK: it works again, or is gone.
+     * May be NULL. */
     void (*replica_failed)(void *self, const struct partition_id *id, uint32_t disk, err_t err);
 };
 

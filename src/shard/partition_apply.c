@@ -85,6 +85,7 @@ static void partition_delete(struct partition *p)
         folder = *found;
         partition_forget_found(table, &id);
     }
+    partition_tell_failed(p, ERR_OK);
     (void)partition_forget(p, ERR_UNKNOWN_TOPIC_OR_PARTITION, false); /* it goes anyway */
     if (folder.folder[0] != 0)
         partition_delete_folder(table, folder.disk, folder.folder, &id);
@@ -165,6 +166,7 @@ static void apply_one(struct partition_table *table, const struct partition_id *
     if (image_partition_replica_index(partition, node) < 0) {
         if (p != NULL) {
             log_info("%s: no replica of this broker any more: left alone", p->folder);
+            partition_tell_failed(p, ERR_OK);
             (void)partition_forget(p, ERR_NOT_LEADER_OR_FOLLOWER, false); /* nobody needs it */
         }
         return;

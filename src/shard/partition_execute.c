@@ -62,6 +62,8 @@ static void do_cut(struct partition *p, const struct replica_effect *effect)
     if (ev.cut.err == ERR_OK)
         ev.cut.err =
             reset ? log_reset(p->log, effect->offset) : log_truncate(p->log, effect->offset);
+    /* R13: a cut syncs; what is left after a failed one is not known. */
+    p->disk_error = p->disk_error || ev.cut.err == ERR_IO || ev.cut.err == ERR_KAFKA_STORAGE_ERROR;
     ev.cut.log_start = log_start(p->log);
     ev.cut.end = log_end(p->log);
     ev.cut.flushed_end = log_flushed_end(p->log);
@@ -104,18 +106,23 @@ static void do_propose(struct partition *p, const struct replica_proposal *propo
     table->host.alter_partition(table->host.self, &p->id, &item);
 }
 
-static void do_report(struct partition *p, const char *why)
+void partition_tell_failed(struct partition *p, err_t err)
 {
     const struct partition_host *host = &p->table->host;
-    bool broken = p->replica.failed;
+    bool news = err != ERR_OK || p->told_failed;
+    p->told_failed = err != ERR_OK;
+    if (news && host->replica_failed != NULL)
+        host->replica_failed(host->self, &p->id, p->disk, err);
+}
+
+static void do_report(struct partition *p, const char *why)
+{
     log_error("%s: the replica stopped: %s", p->folder, why);
-    if (broken) {
-        p->table->disk_failed[p->disk] = true; /* for new partitions (R14) */
+    if (p->replica.failed)
         partition_wake_fetches(p);
-    }
-    if (host->replica_failed != NULL)
-        host->replica_failed(host->self, &p->id, p->disk,
-                             broken ? ERR_KAFKA_STORAGE_ERROR : ERR_REPLICA_NOT_AVAILABLE);
+    if (p->disk_error)
+        p->table->disk_failed[p->disk] = true; /* for new partitions (R14) */
+    partition_tell_failed(p, p->disk_error ? ERR_KAFKA_STORAGE_ERROR : ERR_REPLICA_NOT_AVAILABLE);
 }
 
 /* ---- effects ---- */
@@ -211,6 +218,7 @@ void partition_flushed(void *owner, offset_t flushed_end, err_t err)
     struct partition *p = owner;
     struct replica_event ev = {.type = REPLICA_FLUSHED};
     ev.flushed_end = flushed_end;
+    p->disk_error = p->disk_error || err != ERR_OK;
     if (err != ERR_OK)
         ev.type = REPLICA_FAILED; /* R14: its directory is offline for good */
     partition_step(p, &ev);

@@ -36,14 +36,38 @@ int partition_found_order(const void *a, const void *b)
     return memcmp(&x->id, &y->id, sizeof(x->id));
 }
 
+/* The disk that the image names for this broker's replica; DIRECTORIES_MAX: none of ours. */
+static uint32_t named_disk(const struct partition_table *table, const struct partition_id *id)
+{
+    const struct image_partition *p = image_partition(table->image, id);
+    int replica = p == NULL ? -1 : image_partition_replica_index(p, table->host.node);
+    for (uint32_t i = 0; replica >= 0 && table->host.directories != NULL; i++) {
+        if (i == table->env->disk_count)
+            break;
+        if (uuid_equal(&table->host.directories[i], &p->directories[replica]))
+            return i;
+    }
+    return DIRECTORIES_MAX;
+}
+
 struct partition_found *partition_find_folder(const struct partition_table *table,
                                               const struct partition_id *id)
 {
     const struct partition_found wanted = {.id = *id};
-    if (table->found_count == 0)
+    struct partition_found *found = table->found_count == 0
+                                        ? NULL
+                                        : bsearch(&wanted, table->found, table->found_count,
+                                                  sizeof(wanted), partition_found_order);
+    if (found == NULL)
         return NULL;
-    return bsearch(&wanted, table->found, table->found_count, sizeof(wanted),
-                   partition_found_order);
+    /* Of two folders, one was left in a directory that was offline while the other was filled: the
+     * image knows which counts. */
+    while (found > table->found && partition_id_equal(&found[-1].id, id))
+        found--;
+    for (uint32_t named = named_disk(table, id); found->disk != named; found++)
+        if (found + 1 == table->found + table->found_count || !partition_id_equal(&found[1].id, id))
+            break;
+    return found;
 }
 
 static bool is_lost(const struct partition_table *table, const struct partition_id *id)
@@ -54,10 +78,12 @@ static bool is_lost(const struct partition_table *table, const struct partition_
     return false;
 }
 
-/* The disk with the fewest partitions of this shard. */
-static uint32_t choose_disk(const struct partition_table *table)
+/* The one that the image names (R1); else that with the fewest partitions of this shard. */
+static uint32_t choose_disk(const struct partition_table *table, const struct partition_id *id)
 {
-    uint32_t best = 0;
+    uint32_t best = 0, named = named_disk(table, id);
+    if (named < table->env->disk_count && !table->disk_failed[named])
+        return named;
     for (uint32_t i = 1; i < table->env->disk_count; i++) {
         bool better = table->disk_partitions[i] < table->disk_partitions[best];
         if (!table->disk_failed[i] && (better || table->disk_failed[best]))
@@ -123,13 +149,11 @@ static void tell_opened(const struct partition *p, const struct log_recovery *re
 }
 
 /* R15: what is corrupt below the recovery point is never led. */
-static void tell_failed(const struct partition *p, err_t err)
+static void tell_failed(struct partition *p, err_t err)
 {
-    const struct partition_host *host = &p->table->host;
     log_error("%s: can not be opened: %s%s", p->folder, err_sentence(err),
               err == ERR_CORRUPT ? "; it is fetched anew when it counts as in sync no more" : "");
-    if (host->replica_failed != NULL)
-        host->replica_failed(host->self, &p->id, p->disk, err);
+    partition_tell_failed(p, err == ERR_KAFKA_STORAGE_ERROR ? ERR_REPLICA_NOT_AVAILABLE : err);
 }
 
 static err_t open_log(struct partition *p, const struct image_topic *topic,
@@ -140,7 +164,7 @@ static err_t open_log(struct partition *p, const struct image_topic *topic,
     bool synced = found != NULL && found->synced;
     if (found != NULL)
         found->synced = false; /* from here on it is this process that writes there */
-    p->disk = found != NULL ? found->disk : choose_disk(table);
+    p->disk = found != NULL ? found->disk : choose_disk(table, &p->id);
     if (found != NULL)
         (void)snprintf(p->folder, sizeof(p->folder), "%s", found->folder);
     else
@@ -225,6 +249,7 @@ void partition_open(struct partition *p, const struct image_topic *topic, bool m
         return;
     }
     p->open_err = ERR_OK;
+    partition_tell_failed(p, ERR_OK);
     p->torn = recovery.torn;
     table->disk_partitions[p->disk]++;
     tell_opened(p, &recovery);

@@ -94,6 +94,8 @@ struct partition {
     err_t open_err;
     bool in_manifest; /* this process has made sure of it (R1) */
     bool torn;
+    bool told_failed; /* host.replica_failed was called with an error */
+    bool disk_error;  /* a sync or a cut failed: so has the directory (R14) */
     offset_t snapshot_offset;         /* of the producers' snapshot that is on the disk; -1: none */
     uint64_t snapshot_bytes;          /* of the log, when it was written */
     struct replica replica;           /* valid with log */
@@ -200,6 +202,8 @@ void partition_log_options(const struct partition_table *table, const struct ima
 /* Fills in the time and the lease, steps, executes. */
 void partition_step(struct partition *p, struct replica_event *ev);
 void partition_flushed(void *owner, offset_t flushed_end, err_t err);
+/* To the host; ERR_OK counts after an error only. */
+void partition_tell_failed(struct partition *p, err_t err);
 
 /* ---- partition_snapshot.c ---- */
 /* When the log has grown by bytes_min since the last one. A failure is told, and costs reading. */

@@ -201,6 +201,9 @@ static void shard_mail(void *actor, void *mail)
         lifecycle_applied(shard, message->from, ((struct shard_applied *)any)->offset);
         free(any);
         return;
+    case SHARD_FAILURE:
+        failure_arrived(shard, any);
+        return;
     case SHARD_LEASE:
         shard_take_lease(shard, any);
         return;

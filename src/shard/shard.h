@@ -62,6 +62,7 @@ struct shard_config {
     const struct partition_found *found; /* of all shards; each takes its share */
     size_t found_count;
     const bool *disk_clean;
+    const bool *disk_verified; /* since it failed a sync (R14); NULL: none of them */
     uint64_t session_timeout_ns; /* broker.session.timeout.ms: the lease (R10) */
     uint64_t heartbeat_ns;       /* broker.heartbeat.interval.ms */
     uint32_t connections_max;    /* of one shard */

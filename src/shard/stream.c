@@ -206,19 +206,9 @@ static void host_stream_reply(void *self, unsigned via_shard, env_conn conn, str
     shard_post(shard, via_shard, &reply->message, SHARD_STREAM_REPLY);
 }
 
-/* One failed directory is contained: its replicas answer KAFKA_STORAGE_ERROR, the others go on. A
- * broker without any is none: its end lets others lead. */
 static void host_replica_failed(void *self, const struct partition_id *id, uint32_t disk, err_t err)
 {
-    struct shard *shard = self;
-    (void)id; /* the partition has logged it */
-    if (err != ERR_KAFKA_STORAGE_ERROR)
-        return;
-    ASSERT(disk < DIRECTORIES_MAX);
-    shard->disks_failed |= 1U << disk;
-    if (shard->disks_failed == (1U << shard->env->disk_count) - 1)
-        shard->env->exit_node(shard->env->self, 1,
-                              "every log directory has failed; see the lines above, and the disks");
+    failure_seen(self, id, disk, err);
 }
 
 static bool host_lease_valid(void *self, uint64_t now_ns)
@@ -246,6 +236,7 @@ void stream_host_init(struct shard *shard, struct partition_host *ret_host)
         .lease_valid = host_lease_valid,
         .broker_epoch = host_broker_epoch,
         .replica_failed = host_replica_failed,
+        .directories = shard->config->directories,
         .read_budget = shard->config->read_budget,
     };
 }

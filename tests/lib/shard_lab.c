@@ -30,6 +30,10 @@ static struct frame *quorum_heartbeat(struct lab_node *node, const ProtobufCMess
 {
     const Karst__HeartbeatRequest *request = (const Karst__HeartbeatRequest *)message;
     node->heartbeat_offset = request->metadata_offset;
+    if (request->node_id == 1) {
+        node->failed_directories = request->n_failed_directories;
+        node->failed_replicas = request->n_failed;
+    }
     node->shutdowns_wanted += request->want_shutdown ? 1 : 0;
     Karst__HeartbeatReply reply = KARST__HEARTBEAT_REPLY__INIT;
     reply.error = node->heartbeat_err;
@@ -233,6 +237,8 @@ static void node_start(struct lab *lab, unsigned idx)
         .boot_id = lab_uuid(600),
         .listeners = {{.codec = &rpc_codec, .name = "RPC", .port = LAB_PORT}},
         .listener_count = 1,
+        .directories = {lab_uuid(5000 + idx + 1)},
+        .directory_count = 1,
         .session_timeout_ns = ENV_MS(2000),
         .heartbeat_ns = ENV_MS(200),
         .connections_max = 32,

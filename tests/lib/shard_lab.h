@@ -32,6 +32,7 @@ struct lab_node {
     unsigned peer_answers;
     struct frame *last_create;
     int64_t heartbeat_offset;
+    size_t failed_directories, failed_replicas; /* of the last heartbeat from node 1 */
     unsigned shutdowns_wanted;
     /* How it answers. */
     err_t heartbeat_err, register_err, create_err;

@@ -1,4 +1,5 @@
 #include "lib/shard_lab.h"
+#include "log/log_dir.h"
 #include "shard/internal.h"
 
 /* Registration, heartbeats, the lease, and the end in order. */
@@ -282,6 +283,49 @@ START_TEST(a_broker_whose_last_directory_failed_ends_itself)
     lab_run(&lab, 10);
     ck_assert(lab.nodes[0].exited);
     ck_assert_int_eq(lab.nodes[0].exit_code, 1);
+    ck_assert_uint_eq(lab.nodes[1].failed_directories, 1); /* the controller knows why (R14) */
+    bool marked;
+    struct env_disk *disk = &sim_host_env(lab.nodes[0].host, 0)->disks[0];
+    ck_assert_int_eq(log_dir_is_failed(disk, &marked), ERR_OK);
+    ck_assert(marked);
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(a_broker_whose_last_directory_failed_does_not_wait_for_a_silent_controller)
+{
+    setup(2, 2);
+    struct partition_table *table = fake_table(&lab, 0, 1);
+    struct partition_id id = lab_partition_id(0);
+    lab.nodes[1].silent = true;
+    table->host.replica_failed(table->host.self, &id, 0, ERR_KAFKA_STORAGE_ERROR);
+    lab_run(&lab, 1000);
+    ck_assert(!lab.nodes[0].exited);
+    lab_run(&lab, 1500);
+    ck_assert(lab.nodes[0].exited);
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(heartbeats_say_which_replicas_failed_until_they_work_again)
+{
+    setup(2, 2);
+    for (int32_t i = 0; i < 3; i++) {
+        struct partition_table *table = fake_table(&lab, 0, (unsigned)i % LAB_SHARDS);
+        struct partition_id id = lab_partition_id(i);
+        table->host.replica_failed(table->host.self, &id, 0, ERR_CORRUPT);
+        table->host.replica_failed(table->host.self, &id, 0, ERR_REPLICA_NOT_AVAILABLE);
+    }
+    lab_run(&lab, 20);
+    ck_assert_uint_eq(lab.nodes[1].failed_replicas, 3); /* told at once */
+    lab_run(&lab, 1000);
+    ck_assert_uint_eq(lab.nodes[1].failed_replicas, 3);
+    ck_assert_uint_eq(lab.nodes[1].failed_directories, 0);
+    struct partition_table *table = fake_table(&lab, 0, 1);
+    struct partition_id id = lab_partition_id(1);
+    table->host.replica_failed(table->host.self, &id, 0, ERR_OK);
+    lab_run(&lab, 20);
+    ck_assert_uint_eq(lab.nodes[1].failed_replicas, 2);
     lab_fini(&lab);
 }
 END_TEST
@@ -297,4 +341,6 @@ CHECK_MAIN("shard/lifecycle", a_broker_registers_and_all_its_shards_have_the_lea
            drain_waits_for_the_controller_then_stops_clean,
            drain_stops_without_the_controller_when_its_time_is_over, a_second_drain_does_not_wait,
            a_stop_that_could_not_sync_all_leaves_no_marker,
-           a_broker_whose_last_directory_failed_ends_itself)
+           a_broker_whose_last_directory_failed_ends_itself,
+           a_broker_whose_last_directory_failed_does_not_wait_for_a_silent_controller,
+           heartbeats_say_which_replicas_failed_until_they_work_again)
