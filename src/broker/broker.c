@@ -21,7 +21,7 @@ struct broker {
     struct quorum_config quorum_config;
     struct log_dir_state directories[WORLD_DIRECTORIES_MAX];
     size_t directory_count;
-    bool clean[WORLD_DIRECTORIES_MAX];
+    bool clean[WORLD_DIRECTORIES_MAX], verified[WORLD_DIRECTORIES_MAX];
     struct partition_found *found;
     struct partition_id *lost;
 };
@@ -54,12 +54,29 @@ static err_t check_meta(struct broker *b, const char *directory, const struct lo
     return ERR_INCONSISTENT_CLUSTER_ID;
 }
 
+/* R14: what a directory holds after a failed sync, the page cache does not tell. */
+static err_t check_marks(struct broker *b, struct env_disk *disk, size_t idx)
+{
+    bool failed;
+    const char *name = b->world.directories[idx];
+    err_t err = log_dir_is_failed(disk, &failed);
+    if (err == ERR_OK && failed)
+        return refuse(b, ERR_KAFKA_STORAGE_ERROR, name,
+                      "a sync failed here: run karstd verify, or take it out of log.dirs");
+    if (err == ERR_OK)
+        err = log_dir_take_verified(disk, &b->verified[idx]);
+    return err == ERR_OK ? ERR_OK : refuse(b, err, name, err_sentence(err));
+}
+
 static err_t open_directories(struct broker *b, struct env *env)
 {
     for (size_t i = 0; i < b->world.directory_count; i++) {
         const char *name = b->world.directories[i];
         struct log_dir_state *state = &b->directories[i];
-        err_t err = log_dir_open(&env->disks[i], state);
+        err_t err = check_marks(b, &env->disks[i], i);
+        if (err != ERR_OK)
+            return err;
+        err = log_dir_open(&env->disks[i], state);
         if (err == ERR_NOT_FOUND)
             return refuse(b, err, name, "is not formatted; run karstd format first");
         if (err != ERR_OK)
@@ -148,6 +165,7 @@ static void configure_shards(struct broker *b, unsigned shard_count)
         c->clean_start = c->clean_start && b->clean[i];
     }
     c->disk_clean = b->clean;
+    c->disk_verified = b->verified;
     c->session_timeout_ns = ENV_MS(o->session_timeout_ms);
     c->heartbeat_ns = ENV_MS(o->heartbeat_interval_ms);
     c->connections_max = (uint32_t)(o->connections_max / shard_count);

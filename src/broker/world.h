@@ -41,6 +41,8 @@ struct uuid world_boot_id(void);
 
 /* karstd format ...: exit code. */
 int format_main(int argc, char **argv);
+/* karstd verify CONFIG: exit code. */
+int verify_main(int argc, char **argv);
 /* karstd CONFIG: runs the broker until it is told to end; exit code. */
 int broker_main(const char *config_file);
 

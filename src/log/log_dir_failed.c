@@ -183,6 +183,8 @@ err_t log_dir_verify(struct env *env, struct env_disk *disk, struct log_dir_verd
     struct log_dir_verdict verdict = {0};
     err_t err = folder_uncache(disk, "");
     if (err == ERR_OK)
+        err = folder_uncache(disk, METADATA_LOG_FOLDER); /* the quorum's start checks it itself */
+    if (err == ERR_OK || err == ERR_NOT_FOUND)
         err = log_dir_open(disk, &state);
     if (err != ERR_OK)
         return err;
