@@ -33,6 +33,8 @@ void check_data_node_torn(struct check_data *data, struct sim_node *node);
  * member with its disk? */
 bool check_data_may_lose(const struct check_data *data, const struct sim_node *node,
                          const char *folder);
+/* What was lost still counts somewhere. */
+bool check_data_any_lost(const struct check_data *data);
 void check_data_lost(struct check_data *data, const struct sim_node *node, const char *folder);
 
 struct check_ack {

@@ -489,6 +489,19 @@ bool check_data_may_lose(const struct check_data *data, const struct sim_node *n
     return true;
 }
 
+bool check_data_any_lost(const struct check_data *data)
+{
+    for (unsigned node = 0; node < data->run->node_count; node++) {
+        if (data->run->nodes[node]->disk_swapped)
+            return true;
+        for (size_t t = 0; t < data->topic_count; t++)
+            for (int32_t i = 0; i < data->topics[t].partitions; i++)
+                if (data->topics[t].parts[i].replicas[node].lost)
+                    return true;
+    }
+    return false;
+}
+
 void check_data_lost(struct check_data *data, const struct sim_node *node, const char *folder)
 {
     for (size_t t = 0; t < data->topic_count; t++)

@@ -116,6 +116,7 @@ static void node_directory(struct sim_node *node)
     config->lost = node->lost;
     node->disk_clean = !uuid_is_zero(&state->clean_incarnation);
     config->disk_clean = &node->disk_clean;
+    config->disk_verified = &node->disk_verified;
     config->clean_start = node->disk_clean;
     config->directories[0] = state->meta.directory_id;
     config->directory_count = 1;
@@ -182,6 +183,20 @@ static void node_configure_quorum(struct sim_node *node)
     node_address(run, (unsigned)node->id - 1, &node->quorum_config.self);
 }
 
+/* R14: a person runs karstd verify after a failed sync; and before each later start, since the note
+ * of it may be gone before the broker has registered. */
+static void node_verify(struct sim_node *node, struct env *env)
+{
+    struct log_dir_verdict verdict;
+    node_require(node, log_dir_verify(env, env->disks, &verdict), "log_dir_verify");
+    node_require(node, log_dir_take_verified(env->disks, &node->disk_verified), "take_verified");
+    sim_say(node->run, "node %d: disk verified, %zu logs, %zu corrupt, %zu lost", node->id,
+            verdict.logs, verdict.corrupt, verdict.lost);
+    if (verdict.corrupt > 0)
+        sim_fail(node->run, "a failed sync takes nothing that was durable", "node %d: %zu logs",
+                 node->id, verdict.corrupt);
+}
+
 void sim_node_start(struct sim_node *node)
 {
     struct sim_run *run = node->run;
@@ -193,6 +208,8 @@ void sim_node_start(struct sim_node *node)
     sim_say(run, "node %d starts, life %u", node->id, node->life);
     sim_host_boot(node->host, RUN_SHARDS + 1);
     struct env *env = sim_host_env(node->host, RUN_SHARDS);
+    if (node->disk_suspect)
+        node_verify(node, env);
     node_require(node, log_dir_open(env->disks, &node->directory_state), "log_dir_open");
     if (run->failed)
         return;
@@ -242,6 +259,7 @@ void sim_node_stop(struct sim_node *node, enum node_stop how, uint64_t restart_n
         check_quorum_node_stops(run->quorum, node);
     }
     node_take_apart(node);
+    node->disk_suspect = node->disk_suspect || sim_disk_offline(node->disk);
     node->host->powered = how == NODE_KILL;
     /* Before the actors end: what waits for a sync closes its file. */
     if (how == NODE_KILL)

@@ -34,7 +34,8 @@ struct sim_node {
     struct log_dir_state directory_state;
     struct partition_found *found;
     struct partition_id *lost;
-    bool disk_clean;
+    bool disk_clean, disk_verified;
+    bool disk_suspect; /* a sync has failed in some life */
 };
 
 enum node_stop { NODE_KILL, NODE_POWER_CUT };
