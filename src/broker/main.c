@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/standard_files.h"
 #include "broker/world.h"
 
 static const char usage[] =
@@ -31,6 +32,8 @@ static int options_command(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    if (!standard_files_open())
+        return 1; /* and nowhere to say why */
     if (argc < 2) {
         fputs(usage, stderr);
         return 2;
@@ -56,8 +59,8 @@ int main(int argc, char **argv)
         return 0;
     }
     if (argv[1][0] == '-' || argc > 2) {
-        fprintf(stderr, "karstd: %s\n\n%s", argc > 2 ? "too many arguments" : "unknown option",
-                usage);
+        fprintf(stderr, "karstd: %s; karstd --help tells more\n",
+                argc > 2 ? "too many arguments" : "unknown option");
         return 2;
     }
     return broker_main(argv[1]);
