@@ -35,7 +35,7 @@ struct format {
 
 static int bad_usage(const char *why)
 {
-    fprintf(stderr, "karstd format: %s\n\n%s", why, usage);
+    fprintf(stderr, "karstd format: %s; karstd format --help tells more\n", why);
     return 2;
 }
 
@@ -51,7 +51,7 @@ static int parse_arguments(int argc, char **argv, struct format *f)
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
-    for (int c; (c = getopt_long(argc, argv, "c:h", options, NULL)) != -1;) {
+    for (int c; (c = getopt_long(argc, argv, ":c:h", options, NULL)) != -1;) {
         if (c == 'c')
             f->config = optarg;
         else if (c == 'i')
@@ -65,7 +65,7 @@ static int parse_arguments(int argc, char **argv, struct format *f)
         else if (c == 'h')
             exit(fputs(usage, stdout) == EOF ? 1 : 0);
         else
-            return 2;
+            return bad_usage(c == ':' ? "an option needs a value" : "unknown option");
     }
     if (optind < argc)
         return bad_usage("too many arguments");
@@ -74,7 +74,7 @@ static int parse_arguments(int argc, char **argv, struct format *f)
     if (f->standalone && f->voters_text != NULL)
         return bad_usage("--standalone and --voters exclude each other");
     if (!uuid_parse(f->cluster_text, &f->cluster_id) || uuid_is_zero(&f->cluster_id))
-        return bad_usage("the cluster id is not one: 22 letters, as karstd new-id prints");
+        return bad_usage("the cluster id is not one: 22 characters, as karstd new-id prints");
     char why[256];
     if (f->voters_text != NULL && address_parse_voters(f->voters_text, f->voters, QUORUM_VOTERS_MAX,
                                                        &f->voter_count, why, sizeof why) != ERR_OK)

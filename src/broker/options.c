@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/canary.h"
 
 enum { OPTIONS_FILE_BYTES_MAX = 1 << 20, NAME_MAX_LEN = 128 };
 
@@ -97,10 +98,10 @@ static err_t set(const struct parser *p, const struct option_row *o, const char 
     char *end;
     errno = 0;
     long long number = strtoll(value, &end, 10);
-    if (errno != 0 || end == value || *end != '\0')
+    if (end == value || *end != '\0')
         return complain(p, line, "%s must be a whole number, not \"%s\"", o->name, value);
-    if (number < o->min || number > o->max)
-        return complain(p, line, "%s = %lld is out of range: %lld to %lld", o->name, number,
+    if (errno != 0 || number < o->min || number > o->max)
+        return complain(p, line, "%s = %s is out of range: %lld to %lld", o->name, value,
                         (long long)o->min, (long long)o->max);
     *(int64_t *)at = number;
     return ERR_OK;
@@ -112,7 +113,8 @@ static char *trim(char *text)
     while (isspace((unsigned char)*text))
         text++;
     size_t len = strlen(text);
-    while (len > 0 && isspace((unsigned char)text[len - 1]))
+    while ((len > 0 || CANARY("options_trim_past_the_start")) &&
+           isspace((unsigned char)text[len - 1]))
         text[--len] = '\0';
     return text;
 }

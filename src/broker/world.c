@@ -30,8 +30,20 @@ static err_t split_directories(struct world *world)
     if (world->directory_text == NULL)
         return refuse(world, ERR_NO_MEMORY, "no memory");
     char *save = NULL;
-    for (char *at = strtok_r(world->directory_text, ", ", &save); at != NULL;
-         at = strtok_r(NULL, ", ", &save)) {
+    for (char *at = strtok_r(world->directory_text, ",", &save); at != NULL;
+         at = strtok_r(NULL, ",", &save)) {
+        while (*at == ' ')
+            at++;
+        size_t len = strlen(at);
+        while (len > 0 && at[len - 1] == ' ')
+            at[--len] = '\0';
+        if (len == 0)
+            continue;
+        for (size_t i = 0; i < world->directory_count; i++) {
+            if (strcmp(world->directories[i], at) == 0)
+                return refuse(world, ERR_INVALID_CONFIG, "%s: log.dirs names %s twice",
+                              world->config_file, at);
+        }
         if (world->directory_count == WORLD_DIRECTORIES_MAX)
             return refuse(world, ERR_INVALID_CONFIG, "%s: more than %d log.dirs",
                           world->config_file, WORLD_DIRECTORIES_MAX);
