@@ -172,7 +172,7 @@ static int bench_report(struct bench *bench, const char *what)
     if (latency->total > 0)
         printf("latency ms: p50 %.2f  p95 %.2f  p99 %.2f  p99.9 %.2f  max %.2f\n", ms[0], ms[1],
                ms[2], ms[3], most_ms);
-    return CLI_DONE;
+    return cli_output_end();
 }
 
 static int bench_option(struct bench *bench, int option)
@@ -185,7 +185,8 @@ static int bench_option(struct bench *bench, int option)
         return CLI_DONE;
     case BENCH_SIZE:
         if (!cli_number(optarg, 0, BENCH_SIZE_MAX, &bench->size))
-            return cli_usage(cli, "--size %s is not a number of bytes", optarg);
+            return cli_usage(cli, "--size %s is not a number of bytes from 0 to %d", optarg,
+                             BENCH_SIZE_MAX);
         return CLI_DONE;
     case BENCH_RATE:
         if (!cli_number(optarg, 1, INT32_MAX, &bench->rate))
@@ -249,10 +250,14 @@ static int bench_produce_run(const struct cli_command *command, int argc, char *
         memset(value, 'x', (size_t)bench.size);
     karst_on_delivery(bench.cli.karst, bench_on_delivery, &bench);
     bench_start(&bench);
+    if (value == NULL)
+        fprintf(stderr, "karst: %s\n", karst_err_sentence(KARST_ERR_NO_MEMORY));
     code = value == NULL ? CLI_FAILED : bench_send(&bench, value);
     cli_progress_end(&bench.progress);
     if (code == CLI_DONE)
         code = bench_report(&bench, "produce");
+    if (code == CLI_DONE && bench.sent < (uint64_t)bench.records)
+        code = cli_interrupted();
     free(value);
     cli_close(&bench.cli);
     return bench.failed > 0 ? CLI_FAILED : code;
@@ -305,6 +310,8 @@ static int bench_consume_run(const struct cli_command *command, int argc, char *
     cli_progress_end(&bench.progress);
     if (code == CLI_DONE)
         code = bench_report(&bench, "consume");
+    if (code == CLI_DONE && bench.progress.records < (uint64_t)bench.records)
+        code = cli_interrupted();
     cli_close(&bench.cli);
     return code;
 }

@@ -34,8 +34,9 @@ static void cli_on_signal(int number)
 
 void cli_catch_signals(void)
 {
-    /* Without SA_RESTART: a read of standard input ends, too. */
-    struct sigaction action = {.sa_handler = cli_on_signal};
+    /* Without SA_RESTART: a read of standard input ends, too. A second signal ends the program:
+     * what is still to be waited for may take minutes. */
+    struct sigaction action = {.sa_handler = cli_on_signal, .sa_flags = (int)SA_RESETHAND};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }
@@ -43,6 +44,12 @@ void cli_catch_signals(void)
 bool cli_stopped(void)
 {
     return stop_asked != 0;
+}
+
+int cli_interrupted(void)
+{
+    fprintf(stderr, "karst: stopped by a signal before all was done\n");
+    return CLI_FAILED;
 }
 
 void cli_init(struct cli *cli, const struct cli_command *command)
@@ -65,7 +72,8 @@ static void cli_help(const struct cli *cli)
     const struct cli_command *command = cli->command;
     char name[64];
     cli_name(command, name, sizeof(name));
-    printf("usage: %s %s\n\n%s\n\n", name, command->arguments, command->summary);
+    printf("usage: %s%s%s\n\n%s\n\n", name, *command->arguments == '\0' ? "" : " ",
+           command->arguments, command->summary);
     if (command->options != NULL)
         printf("%s", command->options);
     printf("%s\nexample: %s\n", common_text, command->example);
@@ -80,7 +88,8 @@ int cli_usage(const struct cli *cli, const char *format, ...)
     va_start(arguments, format);
     vfprintf(stderr, format, arguments);
     va_end(arguments);
-    fprintf(stderr, "\nusage: %s %s (more by --help)\n", name, cli->command->arguments);
+    fprintf(stderr, "\nusage: %s%s%s (more by --help)\n", name,
+            *cli->command->arguments == '\0' ? "" : " ", cli->command->arguments);
     return CLI_USAGE;
 }
 
@@ -110,7 +119,7 @@ static int cli_take_common(struct cli *cli, int option, int *ret_exit)
         return 0;
     case OPTION_HELP:
         cli_help(cli);
-        *ret_exit = CLI_DONE;
+        *ret_exit = cli_output_end();
         return -2;
     default:
         return option;

@@ -56,12 +56,16 @@ void cli_close(struct cli *cli);
 /* Tells karst_error of a failed call. Returns CLI_FAILED. */
 int cli_fail(const struct cli *cli, const char *what);
 
-/* SIGINT and SIGTERM ask for an end instead of making one. */
+/* SIGINT and SIGTERM ask for an end instead of making one, the first time. */
 void cli_catch_signals(void);
 bool cli_stopped(void);
+/* For who was stopped before all was done: says so. Returns CLI_FAILED. */
+int cli_interrupted(void);
 
 /* ---- output ---- */
 
+/* Writes out what is buffered. CLI_DONE, or told and CLI_FAILED: standard output took not all. */
+int cli_output_end(void);
 int cli_print_json(json_t *value); /* takes the reference; CLI_DONE or CLI_FAILED */
 /* Rows of cells, aligned when standard output is a terminal or not. right: columns that are
  * numbers, a bit each. */

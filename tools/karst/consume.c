@@ -1,9 +1,9 @@
 /* karst consume: the records of a topic to standard output. */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "karst/cli.h"
 
@@ -40,6 +40,7 @@ struct consume {
     bool exit_at_end;
     const char *separator; /* NULL: keys are not shown */
     bool verifiable;
+    bool show_progress; /* not between the records, on the same terminal */
     int32_t partition_count;
     int64_t *ends; /* exit_at_end: of each partition, when we began */
     struct cli_progress progress;
@@ -136,8 +137,10 @@ static int consume_assign(struct consume *consume)
         return CLI_FAILED;
     }
     consume->ends = calloc((size_t)consume->partition_count, sizeof(int64_t));
-    if (consume->ends == NULL)
+    if (consume->ends == NULL) {
+        fprintf(stderr, "karst: %s\n", karst_err_sentence(KARST_ERR_NO_MEMORY));
         return CLI_FAILED;
+    }
     for (int32_t i = 0; i < consume->partition_count; i++) {
         int64_t first;
         if (consume->partition >= 0 && consume->partition != i)
@@ -185,13 +188,16 @@ static int consume_records(struct consume *consume)
         consume->progress.records += (uint64_t)count;
         left -= (uint64_t)count;
         /* Bulk is written in large pieces; who follows sees each record when it comes. */
-        if ((count < CONSUME_RECORDS && fflush(stdout) != 0) || ferror(stdout)) {
-            fprintf(stderr, "karst: standard output: %s\n", strerror(errno));
-            return CLI_FAILED;
-        }
-        cli_progress_show(&consume->progress);
+        if ((count < CONSUME_RECORDS && fflush(stdout) != 0) || ferror(stdout))
+            return cli_output_end();
+        if (consume->show_progress)
+            cli_progress_show(&consume->progress);
     }
-    return CLI_DONE;
+    /* A signal is the way to end one that only follows; of what has an end it is an interruption.
+     */
+    bool endless = consume->max < 0 && !consume->exit_at_end;
+    bool done = left == 0 || (consume->exit_at_end && consume_at_end(consume));
+    return endless || done ? CLI_DONE : cli_interrupted();
 }
 
 static int consume_option(struct consume *consume, int option)
@@ -199,9 +205,13 @@ static int consume_option(struct consume *consume, int option)
     struct cli *cli = &consume->cli;
     switch (option) {
     case CONSUME_BEGINNING:
+        if (consume->offset >= 0)
+            return cli_usage(cli, "--from-beginning and --offset exclude each other");
         consume->offset = KARST_OFFSET_EARLIEST;
         return CLI_DONE;
     case CONSUME_OFFSET:
+        if (consume->offset == KARST_OFFSET_EARLIEST)
+            return cli_usage(cli, "--from-beginning and --offset exclude each other");
         if (!cli_number(optarg, 0, INT64_MAX, &consume->offset))
             return cli_usage(cli, "--offset %s is not a number from 0", optarg);
         return CLI_DONE;
@@ -241,6 +251,10 @@ static int consume_run(const struct cli_command *command, int argc, char **argv)
     if (!cli_arguments(&consume.cli, argc, 1, 1))
         return CLI_USAGE;
     consume.topic = argv[optind];
+    consume.show_progress = isatty(STDOUT_FILENO) != 1;
+    if (consume.verifiable && (consume.cli.json || consume.separator != NULL))
+        return cli_usage(&consume.cli, "--verifiable has a form of its own: neither --json nor "
+                                       "--key-separator goes with it");
     code = cli_connect(&consume.cli);
     if (code != CLI_DONE)
         return code;

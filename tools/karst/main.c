@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/standard_files.h"
 #include "karst/cli.h"
 
 static const struct cli_command *const commands[] = {
@@ -12,7 +13,7 @@ static const struct cli_command *const commands[] = {
 
 static void main_help(FILE *to, const char *group)
 {
-    fprintf(to, "usage: karst COMMAND [OPTION...]\n\n");
+    fprintf(to, "usage: karst COMMAND [OPTION...]\n       karst --version | --help\n\n");
     for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
         const struct cli_command *command = commands[i];
         if (group != NULL && (command->group == NULL || strcmp(command->group, group) != 0))
@@ -42,20 +43,26 @@ static bool main_is_help(const char *word)
 
 int main(int argc, char **argv)
 {
+    if (!standard_files_open())
+        return CLI_FAILED; /* and nowhere to say why */
     if (argc < 2) {
         main_help(stderr, NULL);
         return CLI_USAGE;
     }
     if (main_is_help(argv[1])) {
         main_help(stdout, NULL);
-        return CLI_DONE;
+        return cli_output_end();
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        puts("karst " KARST_VERSION);
+        return cli_output_end();
     }
     bool grouped = main_is_group(argv[1]);
     const char *group = grouped ? argv[1] : NULL;
     const char *name = grouped ? (argc > 2 ? argv[2] : NULL) : argv[1];
     if (grouped && name != NULL && main_is_help(name)) {
         main_help(stdout, group);
-        return CLI_DONE;
+        return cli_output_end();
     }
     int skip = grouped ? 2 : 1;
     for (size_t i = 0; name != NULL && i < ARRAY_LEN(commands); i++) {

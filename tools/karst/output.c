@@ -1,5 +1,7 @@
+#include <errno.h>
 #include <libsmartcols/libsmartcols.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -7,11 +9,11 @@
 
 enum { PROGRESS_MS = 500, NS_PER_MS = 1000000, NS_PER_S = 1000000000 };
 
-static int output_check(void)
+int cli_output_end(void)
 {
     if (fflush(stdout) == 0 && !ferror(stdout))
         return CLI_DONE;
-    perror("karst: standard output");
+    fprintf(stderr, "karst: standard output can not be written: %s\n", strerror(errno));
     return CLI_FAILED;
 }
 
@@ -21,10 +23,10 @@ int cli_print_json(json_t *value)
         fprintf(stderr, "karst: %s\n", karst_err_sentence(KARST_ERR_NO_MEMORY));
         return CLI_FAILED;
     }
-    int failed = json_dumpf(value, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+    (void)json_dumpf(value, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(9));
     json_decref(value);
     putchar('\n');
-    return failed != 0 ? CLI_FAILED : output_check();
+    return cli_output_end(); /* knows of any failure to write */
 }
 
 /* ---- tables ---- */
@@ -59,7 +61,7 @@ int cli_table_print(struct cli_table *table)
 {
     scols_print_table(table->table);
     scols_unref_table(table->table);
-    return output_check();
+    return cli_output_end();
 }
 
 /* ---- progress ---- */

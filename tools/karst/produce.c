@@ -51,6 +51,7 @@ struct produce {
     uint64_t sent; /* records, and the next one's number */
     uint64_t failed;
     int failed_err; /* of the first one */
+    bool whole;     /* the input was read to its end */
     struct cli_progress progress;
 };
 
@@ -59,13 +60,16 @@ struct produce {
 static void produce_on_delivery(void *context, const struct karst_delivery *delivery)
 {
     struct produce *produce = context;
-    uint64_t sequence = (uint64_t)(uintptr_t)delivery->opaque - 1;
+    uint64_t sequence = (uint64_t)(uintptr_t)delivery->opaque;
     if (delivery->err == KARST_OK)
         produce->progress.records++;
     else if (produce->failed++ == 0)
         produce->failed_err = delivery->err;
-    if (!produce->verifiable)
+    if (!produce->verifiable) {
+        if (delivery->err == KARST_OK)
+            produce->progress.bytes += (uint64_t)(uintptr_t)delivery->opaque;
         return;
+    }
     if (delivery->err == KARST_OK)
         printf("{\"partition\":%d,\"offset\":%" PRId64 ",\"sequence\":%" PRIu64 ",\"ns\":%" PRIu64
                "}\n",
@@ -93,8 +97,9 @@ static int produce_one(struct produce *produce, const void *key, size_t key_byte
         .key_bytes = key_bytes,
         .value = value,
         .value_bytes = value_bytes,
-        /* Only who checks needs to know which one was acknowledged. */
-        .opaque = produce->verifiable ? (void *)(uintptr_t)(produce->sent + 1) : NULL,
+        /* Who checks needs to know which one was acknowledged, everybody else how much. */
+        .opaque =
+            (void *)(uintptr_t)(produce->verifiable ? produce->sent : key_bytes + value_bytes),
     };
     int err;
     while ((err = karst_produce(produce->cli.karst, &message)) == KARST_ERR_FULL)
@@ -102,10 +107,17 @@ static int produce_one(struct produce *produce, const void *key, size_t key_byte
     if (err != KARST_OK) {
         fprintf(stderr, "karst: record %" PRIu64 ": %s\n", produce->sent + 1,
                 karst_error(produce->cli.karst));
+        produce_on_delivery(produce, &(struct karst_delivery){.topic = produce->topic,
+                                                              .partition = produce->partition,
+                                                              .err = err,
+                                                              .offset = -1,
+                                                              .opaque = message.opaque});
+        produce->sent++;
         return CLI_FAILED;
     }
     produce->sent++;
-    produce->progress.bytes += key_bytes + value_bytes;
+    if (produce->verifiable) /* told as they go, since their acknowledgement names the number */
+        produce->progress.bytes += key_bytes + value_bytes;
     if (produce->sent % 1024 == 0)
         produce_poll(produce, 0);
     return CLI_DONE;
@@ -160,6 +172,7 @@ static int produce_lines(struct produce *produce)
             break;
         }
         if (got == 0) { /* the last line may lack its end */
+            produce->whole = true;
             if (used > 0)
                 code = produce_line(produce, buf, used);
             break;
@@ -221,6 +234,7 @@ static int produce_numbers(struct produce *produce)
             memset(value + len, '.', all - len);
         code = produce_one(produce, NULL, 0, value, all);
     }
+    produce->whole = produce->generate == 0 || produce->sent == (uint64_t)produce->generate;
     free(value);
     return code;
 }
@@ -255,11 +269,12 @@ static int produce_option(struct produce *produce, int option)
         return CLI_DONE;
     case PRODUCE_RATE:
         if (!cli_number(optarg, 1, INT32_MAX, &produce->rate))
-            return cli_usage(cli, "--rate %s is not a number from 1", optarg);
+            return cli_usage(cli, "--rate %s is not a number from 1 to 2147483647", optarg);
         return CLI_DONE;
     default:
         if (!cli_number(optarg, 1, PRODUCE_SIZE_MAX, &produce->size))
-            return cli_usage(cli, "--size %s is not a number of bytes", optarg);
+            return cli_usage(cli, "--size %s is not a number of bytes from 1 to %d", optarg,
+                             PRODUCE_SIZE_MAX);
         return CLI_DONE;
     }
 }
@@ -278,7 +293,8 @@ static int produce_report(struct produce *produce)
                                         "records", (json_int_t)produce->progress.records, "failed",
                                         (json_int_t)produce->failed, "bytes",
                                         (json_int_t)produce->progress.bytes, "seconds", seconds));
-    printf("%" PRIu64 " records (%s) acknowledged in %.2f s, %s/s\n", produce->progress.records,
+    printf("%" PRIu64 " record%s (%s) acknowledged in %.2f s, %s/s\n", produce->progress.records,
+           produce->progress.records == 1 ? "" : "s",
            cli_bytes_text((double)produce->progress.bytes, bytes, sizeof(bytes)), seconds,
            cli_bytes_text((double)produce->progress.bytes / seconds, rate, sizeof(rate)));
     return CLI_DONE;
@@ -299,8 +315,10 @@ static int produce_all(struct produce *produce)
     while ((err = karst_flush(karst, PRODUCE_LOOK_MS)) != KARST_OK) /* ends: delivery.timeout.ms */
         produce_poll(produce, 0);
     cli_progress_end(&produce->progress);
+    if (code == CLI_DONE && !produce->whole)
+        code = cli_interrupted();
     int reported = produce_report(produce);
-    if (fflush(stdout) != 0 || produce->failed > 0)
+    if (cli_output_end() != CLI_DONE || produce->failed > 0)
         code = CLI_FAILED;
     return code == CLI_DONE ? reported : code;
 }
@@ -323,6 +341,10 @@ static int produce_run(const struct cli_command *command, int argc, char **argv)
     produce.path = optind + 1 < argc ? argv[optind + 1] : NULL;
     if (produce.path != NULL && produce.generate >= 0)
         return cli_usage(&produce.cli, "--generate makes its records itself: give no file");
+    if (produce.generate < 0 && (produce.rate != 0 || produce.size != 0))
+        return cli_usage(&produce.cli, "--rate and --size are for records that --generate makes");
+    if (produce.generate >= 0 && produce.separator != NULL)
+        return cli_usage(&produce.cli, "--key-separator is for lines, not for --generate");
     produce.fd = produce.path == NULL ? STDIN_FILENO : open(produce.path, O_RDONLY | O_CLOEXEC);
     if (produce.fd < 0) {
         fprintf(stderr, "karst: %s: %s\n", produce.path, strerror(errno));
@@ -348,8 +370,8 @@ const struct cli_command produce_command = {
         "  --acks all|1|0               (all)\n"
         "  --verifiable                 a JSON line for each acknowledged record\n"
         "  --generate N                 N numbered records instead of lines (0: without end)\n"
-        "  --rate N                     of generated records, in a second\n"
-        "  --size BYTES                 of generated records\n",
+        "  --rate N                     of generated records, in a second (as fast as it goes)\n"
+        "  --size BYTES                 of a generated record (its number's digits)\n",
     .example = "karst produce orders orders.txt --key-separator ';'",
     .run = produce_run,
 };

@@ -40,12 +40,13 @@ static int topic_create_option(struct cli *cli, struct topic_create *create, int
     switch (option) {
     case CREATE_PARTITIONS:
         if (!cli_number(optarg, 1, INT32_MAX, &number))
-            return cli_usage(cli, "--partitions %s is not a number from 1", optarg);
+            return cli_usage(cli, "--partitions %s is not a number from 1 to 2147483647", optarg);
         create->spec.partitions = (int32_t)number;
         return CLI_DONE;
     case CREATE_REPLICATION:
         if (!cli_number(optarg, 1, INT16_MAX, &number))
-            return cli_usage(cli, "--replication-factor %s is not a number from 1", optarg);
+            return cli_usage(cli, "--replication-factor %s is not a number from 1 to 32767",
+                             optarg);
         create->spec.replication_factor = (int32_t)number;
         return CLI_DONE;
     default:
@@ -82,6 +83,8 @@ static int topic_create_run(const struct cli_command *command, int argc, char **
     else
         printf("created topic %s\n", create.spec.name);
     cli_close(&cli);
+    if (code == CLI_DONE)
+        code = cli_output_end();
     return code;
 }
 
@@ -120,6 +123,8 @@ static int topic_delete_run(const struct cli_command *command, int argc, char **
     else
         printf("deleted topic %s\n", name);
     cli_close(&cli);
+    if (code == CLI_DONE)
+        code = cli_output_end();
     return code;
 }
 
