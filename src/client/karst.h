@@ -8,10 +8,11 @@
  * Threads:  karst_produce may be called from any thread. The other calls of one handle are for one
  *           thread at a time. Different handles have nothing in common.
  * Errors:   0 is success; all codes are Kafka's where Kafka has one (NOT_LEADER_OR_FOLLOWER is 6),
- * and 10000 and above are the library's own. karst_error tells what happened in a sentence. Memory:
- * records are copied by karst_produce. What karst_consume returns points into the library's memory
- * and is valid until the next karst_consume of that handle. Units:    milliseconds for times and
- * timeouts (-1: without end), bytes for sizes. */
+ *           and 10000 and above are the library's own. karst_error tells what happened in a
+ *           sentence.
+ * Memory:   records are copied by karst_produce. What karst_consume returns points into the
+ *           library's memory and is valid until the next karst_consume of that handle.
+ * Units:    milliseconds for times and timeouts (-1: without end), bytes for sizes. */
 #ifndef KARST_H
 #define KARST_H
 
@@ -57,9 +58,12 @@ KARST_API const char *karst_err_sentence(int err);
  *   request.timeout.ms       30000; an unanswered request is given up, and retried
  *   max.in.flight.requests.per.connection  5; batches of one partition under way
  *   connection.idle.check.ms 500; a broker that owes an answer and is silent for that long is
- * probed, and given up after four times as long (Karst's own key) metadata.max.age.ms      60000
+ *                            probed, and given up after four times as long (Karst's own key)
+ *   metadata.max.age.ms      60000
  *   auto.offset.reset        earliest, latest (default), none
- *   fetch.min.bytes 1, fetch.max.wait.ms 500, fetch.max.bytes 16777216,
+ *   fetch.min.bytes          1
+ *   fetch.max.wait.ms        500
+ *   fetch.max.bytes          16777216
  *   max.partition.fetch.bytes 1048576
  *   fetch.buffer.memory      67108864 bytes fetched ahead of the program (Karst's own key)
  *   check.crcs               true */
