@@ -204,6 +204,9 @@ def run_one(test):
 
 
 def main(arguments):
+    if {"-h", "--help"} & set(arguments):
+        say(__doc__.replace("tests/run calls it.", "usage: tests/run [SUITE|NAME]..."))
+        return 0
     suites = [a for a in arguments if a in SUITES]
     names = [a for a in arguments if a not in SUITES]
     total = Result()
