@@ -134,7 +134,7 @@ static err_t verify_log(struct env *env, struct env_disk *disk,
         .directory = replica->folder,
         .topic = replica->id.topic,
         .options = &options,
-        .must_exist = true,
+        .must_exist = replica->in_manifest, /* else it never acknowledged: made anew */
         .visit = seen,
         .visit_context = verdict,
         .visit_all = true,

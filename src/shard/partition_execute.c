@@ -44,6 +44,10 @@ static void do_append(struct partition *p, const struct replica_effect *effect)
     struct iovec part = {.iov_len = in.len};
     memcpy(&part.iov_base, &in.bytes, sizeof(in.bytes)); /* read only, whatever iovec says */
     ev.appended.err = partition_enter_manifest(p);
+    if (ev.appended.err == ERR_IO) { /* R14: it syncs */
+        p->disk_error = true;
+        ev.appended.err = ERR_KAFKA_STORAGE_ERROR;
+    }
     if (ev.appended.err == ERR_OK)
         ev.appended.err = log_append(p->log, &part, 1);
     ev.appended.end = log_end(p->log);
