@@ -36,8 +36,9 @@ static bool checkpoint_decode(const uint8_t *data, struct checkpoint *ret)
     uint32_t flags = reader_u32(&body);
     what.resetting = flags & FLAG_RESETTING;
     what.closed = flags & FLAG_CLOSED;
-    if (what.log_start < 0 || what.recovery.base < 0 || what.recovery.offset < what.log_start ||
-        what.recovery.offset < what.recovery.base)
+    if ((what.log_start < 0 || what.recovery.base < 0 || what.recovery.offset < what.log_start ||
+         what.recovery.offset < what.recovery.base) &&
+        !CANARY("log_checkpoint_any_numbers"))
         return false;
     if (what.resetting &&
         (what.recovery.offset != what.log_start || what.recovery.base != what.log_start))
@@ -113,7 +114,8 @@ err_t log_save_checkpoint(struct log *log, bool sync, bool closed)
         what.high_watermark = log->end;
     /* R9: epochs are on the disk before the recovery point passes the batches that tell them; and a
      * truncation's are not, before it went down: rows above it are told anew by the batches. */
-    if (log->epochs.dirty && what.recovery.offset >= log->saved.recovery.offset) {
+    if (epochs_unsaved(&log->epochs, what.recovery.offset) &&
+        what.recovery.offset >= log->saved.recovery.offset) {
         err_t err = epochs_save(&log->epochs, log->disk, log->directory);
         if (err != ERR_OK)
             return err;

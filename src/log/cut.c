@@ -148,7 +148,7 @@ err_t log_reset_files(struct log *log, const offset_t *bases, size_t count)
     if (err != ERR_OK && err != ERR_NOT_FOUND)
         return err;
     log->epochs.count = 0;
-    log->epochs.dirty = false;
+    log->epochs.unsaved_from = INT64_MAX;
     log->segment_count = 0;
     log->bytes = 0;
     err = segment_create(log, log->start);

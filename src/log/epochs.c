@@ -24,6 +24,12 @@ err_t epochs_reserve(struct epochs *epochs, size_t more)
     return ERR_OK;
 }
 
+static void epochs_changed(struct epochs *epochs, offset_t from)
+{
+    if (from < epochs->unsaved_from)
+        epochs->unsaved_from = from;
+}
+
 void epochs_note(struct epochs *epochs, leader_epoch_t epoch, offset_t start)
 {
     if (epoch <= epochs_last(epochs))
@@ -34,14 +40,14 @@ void epochs_note(struct epochs *epochs, leader_epoch_t epoch, offset_t start)
         epochs->count--;
     ASSERT(epochs->count < epochs->capacity);
     epochs->rows[epochs->count++] = (struct epoch_row){.start = start, .epoch = epoch};
-    epochs->dirty = true;
+    epochs_changed(epochs, start);
 }
 
 void epochs_cut(struct epochs *epochs, offset_t end)
 {
     while (epochs->count > 0 && epochs->rows[epochs->count - 1].start >= end) {
         epochs->count--;
-        epochs->dirty = true;
+        epochs_changed(epochs, epochs->rows[epochs->count].start);
     }
 }
 
@@ -58,7 +64,7 @@ void epochs_drop_prefix(struct epochs *epochs, offset_t start)
     epochs->count -= drop;
     memmove(epochs->rows, epochs->rows + drop, epochs->count * sizeof(epochs->rows[0]));
     epochs->rows[0].start = start;
-    epochs->dirty = true;
+    epochs_changed(epochs, 0);
 }
 
 err_t epochs_load(struct epochs *epochs, struct env_disk *disk, const char *directory)
@@ -92,7 +98,8 @@ err_t epochs_load(struct epochs *epochs, struct env_disk *disk, const char *dire
     return err;
 }
 
-err_t epochs_save(struct epochs *epochs, struct env_disk *disk, const char *directory)
+static err_t epochs_write(const struct epochs *epochs, struct env_disk *disk, const char *directory,
+                          bool sync)
 {
     char name[LOG_NAME_SIZE];
     size_t len = epochs->count * EPOCHS_ROW_BYTES + CHECKED_BYTES;
@@ -106,10 +113,32 @@ err_t epochs_save(struct epochs *epochs, struct env_disk *disk, const char *dire
     }
     checked_seal(data, len, EPOCHS_MAGIC, EPOCHS_VERSION);
     log_file_name(name, directory, EPOCHS_FILE);
-    err_t err = small_file_replace(disk, directory, name, data, len);
+    err_t err = small_file_write_aside(disk, name, data, len, sync);
     free(data);
+    return err;
+}
+
+err_t epochs_write_aside(const struct epochs *epochs, struct env_disk *disk, const char *directory)
+{
+    return epochs_write(epochs, disk, directory, false);
+}
+
+err_t epochs_put_in_place(struct env_disk *disk, const char *directory)
+{
+    char name[LOG_NAME_SIZE];
+    log_file_name(name, directory, EPOCHS_FILE);
+    return small_file_put_in_place(disk, name);
+}
+
+err_t epochs_save(struct epochs *epochs, struct env_disk *disk, const char *directory)
+{
+    err_t err = epochs_write(epochs, disk, directory, true);
     if (err == ERR_OK)
-        epochs->dirty = false;
+        err = epochs_put_in_place(disk, directory);
+    if (err == ERR_OK)
+        err = disk->sync_names(disk->self, directory);
+    if (err == ERR_OK)
+        epochs->unsaved_from = INT64_MAX;
     return err;
 }
 

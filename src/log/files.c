@@ -39,13 +39,18 @@ done:
     return ERR_OK;
 }
 
-err_t small_file_replace(struct env_disk *disk, const char *directory, const char *name,
-                         const uint8_t *data, size_t len)
+static void aside_name(char into[LOG_NAME_SIZE + 8], const char *name)
+{
+    int chars = snprintf(into, LOG_NAME_SIZE + 8, "%s.tmp", name);
+    ASSERT(chars > 0 && chars < LOG_NAME_SIZE + 8);
+}
+
+err_t small_file_write_aside(struct env_disk *disk, const char *name, const uint8_t *data,
+                             size_t len, bool sync)
 {
     char aside[LOG_NAME_SIZE + 8];
     env_file file;
-    int chars = snprintf(aside, sizeof(aside), "%s.tmp", name);
-    ASSERT(chars > 0 && (size_t)chars < sizeof(aside));
+    aside_name(aside, name);
     err_t err = disk->open(disk->self, aside, ENV_OPEN_CREATE, &file);
     if (err != ERR_OK)
         return err;
@@ -53,11 +58,25 @@ err_t small_file_replace(struct env_disk *disk, const char *directory, const cha
     err = disk->set_size(disk->self, file, 0);
     if (err == ERR_OK)
         err = disk->write(disk->self, file, 0, &part, 1);
-    if (err == ERR_OK)
+    if (err == ERR_OK && sync)
         err = disk->sync_now(disk->self, file);
     disk->close(disk->self, file);
+    return err;
+}
+
+err_t small_file_put_in_place(struct env_disk *disk, const char *name)
+{
+    char aside[LOG_NAME_SIZE + 8];
+    aside_name(aside, name);
+    return disk->rename(disk->self, aside, name);
+}
+
+err_t small_file_replace(struct env_disk *disk, const char *directory, const char *name,
+                         const uint8_t *data, size_t len)
+{
+    err_t err = small_file_write_aside(disk, name, data, len, true);
     if (err == ERR_OK)
-        err = disk->rename(disk->self, aside, name);
+        err = small_file_put_in_place(disk, name);
     if (err == ERR_OK)
         err = disk->sync_names(disk->self, directory);
     return err;

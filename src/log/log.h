@@ -87,6 +87,21 @@ err_t log_open(const struct log_open_args *args, struct log **ret_log,
 /* Writes the checkpoint after a blocking sync (sync), or closes as in a crash. NULL is accepted.
  * The log is gone in any case; an error says: not all is durable, so no clean marker (R17). */
 err_t log_close(struct log *log, bool sync);
+
+/* Many logs of one disk are stopped for three syncs of it, instead of several of each log: every
+ * log takes a step, sync_all, every log takes the next. After the last sync_all they are what
+ * log_close(log, true) leaves, and log_close(log, false) follows. From the first step on nothing is
+ * appended or cut. A step after a failed one, of the log or of the disk, must not be taken: its log
+ * is closed as in a crash. */
+enum log_stop_step {
+    LOG_STOP_WRITE, /* what the checkpoint will speak for */
+    LOG_STOP_NAME,  /* its small files get their names */
+    LOG_STOP_MARK,  /* the checkpoint */
+    LOG_STOP_STEPS
+};
+err_t log_stop(struct log *log, enum log_stop_step step);
+bool log_close_syncs(const struct log *log); /* log_close(log, true) would have to */
+
 /* Makes a new log's folder durable (blocking), if it is not yet: before manifest_add names it. */
 err_t log_settle(struct log *log);
 

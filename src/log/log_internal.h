@@ -9,7 +9,8 @@
  *   append.c      log_append, flush rounds (R6), failure
  *   read.c        log_read, log_find_time, log_walk
  *   cut.c         truncation, reset, prefix drop
- *   recovery.c    log_open, log_close
+ *   recovery.c    log_open
+ *   close.c       log_close, log_stop
  *   log_dir.c, manifest.c   the directory as a whole */
 #ifndef KARST_LOG_INTERNAL_H
 #define KARST_LOG_INTERNAL_H
@@ -35,6 +36,10 @@ err_t small_file_load(struct env_disk *disk, const char *name, size_t bytes_max,
 /* Written aside, synced, renamed; directory (where name lies) synced (R17). */
 err_t small_file_replace(struct env_disk *disk, const char *directory, const char *name,
                          const uint8_t *data, size_t len);
+/* The same in two halves, without their syncs. */
+err_t small_file_write_aside(struct env_disk *disk, const char *name, const uint8_t *data,
+                             size_t len, bool sync);
+err_t small_file_put_in_place(struct env_disk *disk, const char *name);
 err_t small_file_sync(struct env_disk *disk, const char *name);
 /* R14: what an earlier life left in it is durable, and the next read tells what is on the disk.
  * synced: sync_all did the first half. A missing file is fine. */
@@ -127,7 +132,7 @@ struct epoch_row {
 struct epochs {
     struct epoch_row *rows; /* rising in both */
     size_t count, capacity;
-    bool dirty; /* differs from the file */
+    offset_t unsaved_from; /* rows that begin there or above may differ from the file's */
 };
 
 err_t epochs_reserve(struct epochs *epochs, size_t more);
@@ -135,12 +140,22 @@ err_t epochs_reserve(struct epochs *epochs, size_t more);
 void epochs_note(struct epochs *epochs, leader_epoch_t epoch, offset_t start);
 void epochs_cut(struct epochs *epochs, offset_t end); /* forgets rows at or above end */
 void epochs_drop_prefix(struct epochs *epochs, offset_t start);
+/* What the file says of offsets below the recovery point must be right; rows at or above it are
+ * never believed, since the batches tell them anew, and an epoch without batches is nothing to
+ * keep. */
+static inline bool epochs_unsaved(const struct epochs *epochs, offset_t recovery_point)
+{
+    return epochs->unsaved_from < recovery_point;
+}
 static inline leader_epoch_t epochs_last(const struct epochs *epochs)
 {
     return epochs->count == 0 ? -1 : epochs->rows[epochs->count - 1].epoch;
 }
 err_t epochs_load(struct epochs *epochs, struct env_disk *disk, const char *directory);
 err_t epochs_save(struct epochs *epochs, struct env_disk *disk, const char *directory); /* synced */
+/* The two halves of it, without their syncs: the file is durable before it gets its name (R17). */
+err_t epochs_write_aside(const struct epochs *epochs, struct env_disk *disk, const char *directory);
+err_t epochs_put_in_place(struct env_disk *disk, const char *directory);
 
 /* ---- checkpoint.c ---- */
 

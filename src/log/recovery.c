@@ -405,6 +405,7 @@ static err_t recovery_clean(struct recovery *r)
     const struct log_point *end = &r->checkpoint.recovery;
     err_t err = segment_push(log, end->base, end->position);
     log->end = end->offset;
+    epochs_cut(&log->epochs, end->offset); /* one without batches, or cut away since it was saved */
     r->found.clean = true;
     if (err != ERR_OK || !r->args->visit_all)
         return err;
@@ -497,6 +498,7 @@ err_t log_open(const struct log_open_args *args, struct log **ret_log,
     log->disk = args->disk;
     log->options = *args->options;
     log->upcalls = args->upcalls;
+    log->epochs.unsaved_from = INT64_MAX;
     list_init(&log->files);
     log_init_rounds(log);
     log_forget_hints(log);
@@ -519,53 +521,4 @@ err_t log_open(const struct log_open_args *args, struct log **ret_log,
     *ret_log = log;
     *ret_recovery = r.found;
     return ERR_OK;
-}
-
-/* ---- closing ---- */
-
-void log_free(struct log *log)
-{
-    while (!list_empty(&log->files))
-        segment_forget_file(log, list_entry(log->files.next, struct log_file, link));
-    free(log->segments);
-    free(log->epochs.rows);
-    free(log->index.rows);
-    free(log->directory);
-    free(log);
-}
-
-static err_t log_close_clean(struct log *log)
-{
-    if (log->failure != ERR_OK)
-        return log->failure;
-    err_t err = log_settle(log);
-    bool unsynced = log->end != log->flushed.offset;
-    list_for_each (node, &log->files)
-        unsynced = unsynced || list_entry(node, struct log_file, link)->sealed;
-    if (err == ERR_OK && unsynced)
-        err = log_sync_all(log);
-    if (err == ERR_OK && log->active != NULL) {
-        index_close_row(log);
-        index_flush(log);
-    }
-    return err == ERR_OK ? log_save_checkpoint(log, true, true) : err;
-}
-
-err_t log_close(struct log *log, bool sync)
-{
-    if (log == NULL)
-        return ERR_OK;
-    err_t err = sync ? log_close_clean(log) : ERR_OK;
-    if (log->round.failing)
-        log->env->timer_stop(log->env->self, &log->failed_later);
-    log->upcalls.flushed = NULL;
-    if (log->round.in_flight == 0) {
-        log_free(log);
-        return err;
-    }
-    log->detached = true; /* the last completion frees it */
-    list_for_each_safe (node, after, &log->files) {
-        segment_forget_file(log, list_entry(node, struct log_file, link));
-    }
-    return err;
 }

@@ -63,13 +63,13 @@ struct partition_table *partition_table_new(const struct partition_host *host,
 
 err_t partition_table_free(struct partition_table *table, bool sync)
 {
-    err_t first = ERR_OK;
     if (table == NULL)
         return ERR_OK;
     table->env->timer_stop(table->env->self, &table->open_timer);
+    err_t first = sync ? partition_stop_logs(table) : ERR_OK;
     list_for_each_safe (node, after, &table->all) {
         struct partition *p = list_entry(node, struct partition, all);
-        err_t err = partition_forget(p, ERR_NOT_LEADER_OR_FOLLOWER, sync);
+        err_t err = partition_forget(p, ERR_NOT_LEADER_OR_FOLLOWER, sync && !p->stopped);
         if (first == ERR_OK)
             first = err;
     }

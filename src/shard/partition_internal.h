@@ -5,6 +5,7 @@
  *   partition_folder.c   folders: names, disks, what was found, deletion
  *   partition_execute.c  effects of the replica on the log, and events back
  *   partition_snapshot.c what is known of producers, beside the log
+ *   partition_stop.c     all logs closed in order
  *   partition_serve.c    produce, fetch, list offsets; what waits
  *   partition_stream.c   a follower's deltas up, a leader's data down (R7)
  *
@@ -94,6 +95,7 @@ struct partition {
     err_t open_err;
     bool in_manifest; /* this process has made sure of it (R1) */
     bool torn;
+    bool stopped; /* by partition_stop_logs, or as well as it could: no more syncs */
     bool told_failed; /* host.replica_failed was called with an error */
     bool disk_error;  /* a sync or a cut failed: so has the directory (R14) */
     offset_t snapshot_offset;         /* of the producers' snapshot that is on the disk; -1: none */
@@ -212,6 +214,10 @@ void partition_save_snapshot(struct partition *p, uint64_t bytes_min);
 err_t partition_drop_snapshot(struct partition *p, offset_t above);
 /* Batches from *ret_from on are to be noted. */
 err_t partition_load_snapshot(struct partition *p, offset_t *ret_from);
+
+/* ---- partition_stop.c ---- */
+/* Replicas stop; logs become what log_close(log, true) leaves, together where there are many. */
+err_t partition_stop_logs(struct partition_table *table);
 
 /* ---- partition_serve.c ---- */
 /* The high watermark moved, or the role changed: serves or refuses what waits. */

@@ -139,11 +139,24 @@ static void op_begin_epoch(void)
     history_after(log_begin_epoch(h.lab.log, h.lab.epoch));
 }
 
+static bool stop_with_others(void)
+{
+    struct env_disk *disk = &h.lab.view.env;
+    err_t err = ERR_OK;
+    for (unsigned step = 0; step < LOG_STOP_STEPS && err == ERR_OK; step++) {
+        err = log_stop(h.lab.log, (enum log_stop_step)step);
+        if (err == ERR_OK)
+            err = disk->sync_all(disk->self);
+    }
+    (void)log_close(h.lab.log, false);
+    return err == ERR_OK;
+}
+
 static void op_restart(void)
 {
     bool clean = false;
     if (drawn(2) == 0) {
-        clean = log_close(h.lab.log, true) == ERR_OK;
+        clean = drawn(2) == 0 ? log_close(h.lab.log, true) == ERR_OK : stop_with_others();
         h.lab.log = NULL;
         if (clean && h.lab.batch_count > 0)
             h.promise = h.lab.batches[h.lab.batch_count - 1].last + 1;

@@ -205,6 +205,92 @@ START_TEST(a_clean_stop_is_opened_without_reading_the_tail)
 }
 END_TEST
 
+static err_t stop_with_others(void)
+{
+    err_t err = ERR_OK;
+    for (unsigned step = 0; step < LOG_STOP_STEPS && err == ERR_OK; step++) {
+        err = log_stop(lab.log, (enum log_stop_step)step);
+        if (err == ERR_OK)
+            err = lab.view.env.sync_all(&lab.view);
+    }
+    return err;
+}
+
+START_TEST(a_log_stopped_with_others_is_as_clean_as_one_closed_alone)
+{
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        lab_init(&lab, seed);
+        lab_open(&lab, false);
+        for (int i = 0; i < 40; i++) {
+            lab.epoch += i % 7 == 0;
+            lab_append(&lab, 2, 200);
+        }
+        log_set_high_watermark(lab.log, 5);
+        ck_assert(log_close_syncs(lab.log));
+        uint64_t syncs = sim_disk_counters(lab.disk)->syncs;
+        ck_assert_int_eq(stop_with_others(), ERR_OK);
+        ck_assert_uint_eq(sim_disk_counters(lab.disk)->syncs, syncs + LOG_STOP_STEPS);
+        ck_assert(!log_close_syncs(lab.log));
+        lab_power_cut(&lab); /* what is in flight is lost with the node */
+        lab_open(&lab, true);
+        ck_assert(lab.recovery.clean);
+        ck_assert_int_eq(lab.recovery.high_watermark, 5);
+        lab_check(&lab);
+        lab_fini(&lab);
+    }
+}
+END_TEST
+
+START_TEST(a_stop_cut_short_anywhere_keeps_what_was_flushed)
+{
+    for (uint64_t at = 1, done = 0; done == 0; at++) {
+        lab_init(&lab, at);
+        lab_open(&lab, false);
+        for (int i = 0; i < 20; i++) {
+            lab.epoch += i % 7 == 0;
+            lab_append(&lab, 2, 200);
+        }
+        lab_flush(&lab);
+        offset_t flushed = log_end(lab.log);
+        lab.epoch++;
+        lab_append(&lab, 2, 200);
+        sim_disk_freeze_at(lab.disk, sim_disk_counters(lab.disk)->operations + at);
+        done = stop_with_others() == ERR_OK;
+        lab_power_cut(&lab);
+        lab_open(&lab, false); /* no marker was written */
+        ck_assert_int_ge(log_end(lab.log), done ? flushed + 2 : flushed);
+        lab_model_cut(&lab, log_end(lab.log));
+        lab_check(&lab);
+        lab_fini(&lab);
+    }
+}
+END_TEST
+
+START_TEST(an_epoch_cut_away_is_not_believed_after_a_clean_stop) /* R9 */
+{
+    lab_init(&lab, 4);
+    lab_open(&lab, false);
+    lab.epoch = 1;
+    for (int i = 0; i < 10; i++)
+        lab_append(&lab, 2, 100);
+    lab.epoch = 2;
+    lab_append(&lab, 2, 100);
+    lab_flush(&lab);
+    ck_assert_int_eq(log_checkpoint(lab.log), ERR_OK); /* both are in the file */
+    ck_assert_int_eq(log_truncate(lab.log, 20), ERR_OK);
+    lab_model_cut(&lab, 20);
+    ck_assert_int_eq(log_begin_epoch(lab.log, 5), ERR_OK);
+    ck_assert_int_eq(log_close(lab.log, true), ERR_OK);
+    lab.log = NULL;
+    lab_kill(&lab);
+    lab_open(&lab, true);
+    ck_assert(lab.recovery.clean);
+    ck_assert_int_eq(log_last_epoch(lab.log), 1);
+    lab_check(&lab);
+    lab_fini(&lab);
+}
+END_TEST
+
 START_TEST(a_marker_that_lies_is_found_out)
 {
     lab_init(&lab, 9);
@@ -320,6 +406,7 @@ START_TEST(a_log_on_a_disk_that_was_synced_as_a_whole_recovers_without_syncs) /*
     for (int i = 0; i < 30; i++)
         lab_append(&lab, 2, 200);
     lab_flush(&lab);
+    ck_assert_int_eq(log_checkpoint(lab.log), ERR_OK);
     lab_append(&lab, 2, 200);
     lab_kill(&lab);
     uint64_t syncs = sim_disk_counters(lab.disk)->syncs;
@@ -674,6 +761,9 @@ CHECK_MAIN("log/log", what_is_appended_is_read_back_across_rolls,
            the_first_bad_batch_above_the_recovery_point_ends_the_log, a_lost_segment_is_corrupt,
            recovery_does_not_believe_clean_pages_after_a_failed_sync,
            a_log_on_a_disk_that_was_synced_as_a_whole_recovers_without_syncs,
+           a_log_stopped_with_others_is_as_clean_as_one_closed_alone,
+           a_stop_cut_short_anywhere_keeps_what_was_flushed,
+           an_epoch_cut_away_is_not_believed_after_a_clean_stop,
            a_disk_that_takes_no_sync_is_told_from_the_loop,
            a_failed_write_is_mended_by_truncation_to_the_old_end,
            a_full_disk_refuses_appends_and_goes_on_when_there_is_room,
