@@ -5,6 +5,7 @@ import random
 
 import pytest
 from karst_cluster import wait_until
+from karst_rpc import Connection, make
 
 
 def lines(count, seed=1):
@@ -65,6 +66,20 @@ def test_any_broker_takes_what_the_controller_decides(cluster):
     cluster.karst("topic", "create", "x", "--partitions", "1", "--replication-factor", "1",
                   bootstrap=other)
     assert cluster.karst("consume", "x", "--from-beginning", "--exit-at-end") == b""
+
+
+def test_a_broker_sends_on_what_only_the_controller_decides(cluster):
+    controller = wait_until(lambda: max(cluster.controller(), 0), "a controller")
+    other = Connection(cluster.address(1 if controller != 1 else 2))
+    topic = make("CreateTopic", name="f", partitions=1, replication_factor=3)
+    reply, _ = other.call("CreateTopics", make("CreateTopicsRequest", topics=[topic],
+                                               timeout_ms=5000))
+    assert (reply.error, reply.topics[0].error) == (0, 0)
+    request = make("MetadataRequest", topics=["f"])
+    wait_until(lambda: other.call("Metadata", request)[0].topics[0].error == 0, "it knows the topic")
+    reply, _ = other.call("DeleteTopics", make("DeleteTopicsRequest", timeout_ms=5000,
+                                               topics=[make("DeleteTopic", name="f")]))
+    assert (reply.error, reply.topics[0].error) == (0, 0)
 
 
 def test_five_brokers_three_voters_an_observer_leads_and_is_killed(make_cluster):

@@ -10,7 +10,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 HELLO, REQUEST, REPLY, ERROR, ONEWAY = 1, 2, 3, 4, 5
 METHODS = {"Produce": 256, "Fetch": 257, "ListOffsets": 258, "Metadata": 259, "ReplicaFetch": 512,
-           "CreateTopics": 1024}
+           "CreateTopics": 1024, "DeleteTopics": 1025}
 
 
 def load_messages():
