@@ -1,0 +1,107 @@
+"""Brokers that die, stop and stand still under a load of several idempotent producers and consumers;
+chaos_checker.py says what must be true then. CHAOS_ROUNDS=50 for more rounds, CHAOS_SEED for the same."""
+import signal
+import time
+
+import chaos_faults as faults
+from chaos_checker import TOPIC
+from karst_cluster import wait_until
+from karst_rpc import ERROR, METHODS, REQUEST, Connection, batch, frame, make, message_class
+
+SESSION_SECONDS = 2  # broker.session.timeout.ms, as it comes
+
+
+def test_kill_leader_and_controller_in_one(chaos_load):
+    with chaos_load() as load:
+        for _ in faults.rounds(2):
+            faults.kill_controller(load)
+            faults.in_sync(load)
+        load.check()
+
+
+def test_kill_in_a_loop(chaos_load):
+    """No waiting until all is in sync: the next one dies while the last one comes back. A single broker
+    only when two are left in sync, or nobody could acknowledge."""
+    with chaos_load() as load:
+        for i in faults.rounds(3):
+            if i % 5 == 4:
+                faults.kill(load, 1, 2, 3, down=load.random.random())
+            elif load.random.random() < 0.3:
+                two = load.random.sample((1, 2, 3), 2)
+                faults.kill(load, *two)
+            else:
+                faults.kill(load, load.random.choice((1, 2, 3)), down=load.random.random())
+        load.check()
+
+
+def test_rolling_restart(chaos_load):
+    """No client sees an error."""
+    with chaos_load() as load:
+        for _ in faults.rounds(1):
+            for node in (1, 2, 3):
+                faults.restart(load, node)
+                faults.in_sync(load)
+        load.check()
+        assert load.figures["longest gap ms"] < 3000, load.timeline.gaps[:3]
+
+
+class Zombie:
+    """Requests that wait in a paused broker's socket, of a client that believes it leads."""
+
+    def __init__(self, load, node, partition):
+        self.connection = Connection(load.cluster.address(node))
+        metadata, _ = self.connection.call("Metadata", make("MetadataRequest", topics=[TOPIC]))
+        self.row = {"topic_id": metadata.topics[0].topic_id, "index": partition}
+        self.asked = {}
+
+    def ask(self, method, name, attachment=b"", row=None, **fields):
+        correlation = len(self.asked) + 1
+        self.asked[correlation] = (name, method)
+        request = make(f"{method}Request", partitions=[{**self.row, **(row or {})}], **fields)
+        self.connection.send(frame(REQUEST, METHODS[method], correlation, request.SerializeToString(),
+                                   attachment))
+
+    def ask_everything(self):
+        data = batch([b"from the dead"])
+        for name, acks in (("acks=all", -1), ("acks=1", 1)):
+            self.ask("Produce", name, data, row={"bytes": len(data)}, acks=acks, timeout_ms=5000)
+        self.ask("Fetch", "fetch", row={"offset": 0, "bytes_max": 1 << 20}, wait_ms_max=0, bytes_min=1,
+                 bytes_max=1 << 20)
+        self.ask("ListOffsets", "latest", row={"timestamp": -1})
+
+    def answers(self):
+        """(what was asked, error code) of each answer; a closed connection answers nothing more."""
+        self.connection.socket.settimeout(10)
+        for _ in self.asked:
+            try:
+                kind, _, correlation, message, _ = self.connection.receive()
+            except (EOFError, ConnectionError):
+                return
+            name, method = self.asked[correlation]
+            if kind == ERROR:
+                yield name, message_class("Error").FromString(message).code
+            else:
+                reply = message_class(f"{method}Reply").FromString(message)
+                yield name, reply.partitions[0].error
+
+
+def test_a_zombie_acknowledges_and_answers_nothing(chaos_load):
+    """SIGSTOP longer than its session. It wakes with requests in its sockets: its lease has ended, and
+    it leads no more. Whatever it said, the log has no record from the dead, since check() knows all."""
+    with chaos_load() as load:
+        for _ in faults.rounds(1):
+            node = load.cluster.leader(TOPIC, 0)
+            zombie = Zombie(load, node, 0)
+            with load.fault(f"SIGSTOP {node}"):
+                load.cluster.signal(node, signal.SIGSTOP)
+                paused = time.monotonic()
+                zombie.ask_everything()
+                wait_until(lambda: load.cluster.leader(TOPIC, 0) != node, "another leader")  # pylint: disable=cell-var-from-loop
+                load.wait_for_acks()
+                faults.stay(max(0, paused + SESSION_SECONDS * 1.2 - time.monotonic()))
+                load.cluster.signal(node, signal.SIGCONT)
+                served = [(name, code) for name, code in zombie.answers() if code == 0]
+            assert not served, f"broker {node} served after its lease: {served}"
+            zombie.connection.close()
+            faults.in_sync(load)
+        load.check()

@@ -1,0 +1,20 @@
+"""The file system of one broker fills and empties. Needs root, as CI has it, to mount one."""
+import os
+
+import chaos_faults as faults
+import pytest
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
+MIB = 1 << 20
+
+
+def test_a_disk_that_fills_and_empties(chaos_load):
+    """What the broker led is led by the others; when there is room again it comes back by itself."""
+    with chaos_load(small_disks={3: 128}, settings=["log.dir.min.free.bytes=16000000",
+                                                   "log.preallocate.bytes=1048576"]) as load:
+        for _ in faults.rounds(1):
+            faults.fill(load, 3, leave=8 * MIB, seconds=1)
+            faults.in_sync(load)
+            faults.fill(load, 3, leave=0, seconds=1, kill_too=True)
+            faults.in_sync(load)
+        load.check()

@@ -1,0 +1,132 @@
+"""What is done to a cluster under load, by the tests of tests/chaos and at random by the storm. Each
+fault ends with everything healed, and with acknowledgements in all partitions again."""
+import contextlib
+import os
+import signal
+import time
+
+from chaos_checker import TOPIC
+from karst_cluster import wait_until
+
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "0"))
+
+
+def rounds(few):
+    """CHAOS_ROUNDS, or the few that CI has time for."""
+    return range(ROUNDS or few)
+
+
+def stay(seconds):
+    """A fault lasts for a while: that is what makes it one."""
+    time.sleep(seconds)
+
+
+def in_sync(load):
+    load.cluster.wait_in_sync(TOPIC)
+
+
+def kill(load, *nodes, down=0.0, why="kill -9"):
+    """At once, and back after so many seconds. Acknowledgements must come from those that are left."""
+    cluster = load.cluster
+    with load.fault(f"{why} {', '.join(map(str, nodes))}"):
+        for node in nodes:
+            assert cluster.signal(node, signal.SIGKILL, 10), f"broker {node} had ended: {cluster.log(node)}"
+        if len(nodes) == 1:
+            load.wait_for_acks()
+        stay(down)
+        for node in nodes:
+            cluster.start(node)
+    load.wait_for_acks()
+
+
+def kill_controller(load, down=0.0):
+    """It leads partitions, too: there are more of them than brokers."""
+    kill(load, load.cluster.controller_now(), down=down, why="kill -9 leader + controller")
+
+
+def restart(load, node):
+    """SIGTERM, and started again when it has ended."""
+    with load.fault(f"SIGTERM {node}"):
+        assert load.cluster.signal(node, signal.SIGTERM, 60)
+        load.wait_for_acks()
+        load.cluster.start(node)
+    load.wait_for_acks()
+
+
+def pause(load, node, seconds):
+    with load.fault(f"SIGSTOP {node}, {seconds:.1f} s"):
+        load.cluster.signal(node, signal.SIGSTOP)
+        stay(seconds)
+        load.cluster.signal(node, signal.SIGCONT)
+    load.wait_for_acks()
+
+
+@contextlib.contextmanager
+def network_fault(load, what):
+    with load.fault(what):
+        try:
+            yield load.cluster.network
+        finally:
+            load.cluster.network.heal()
+    load.wait_for_acks()
+
+
+def isolate(load, node, seconds, with_clients):
+    """Silence between a broker and the others. What it led goes to those within its session."""
+    with network_fault(load, f"{node} alone{' without clients' if with_clients else ''}") as network:
+        network.isolate(node, also=[0] if with_clients else [])
+        stay(seconds)
+
+
+def half_open(load, sender, receiver, seconds):
+    with network_fault(load, f"{sender} unheard by {receiver}") as network:
+        network.cut((sender, receiver))
+        stay(seconds)
+
+
+def deaf(load, node, seconds):
+    """It speaks to all and hears nobody."""
+    with network_fault(load, f"{node} is deaf") as network:
+        network.cut(*[(other, node) for other in network.inside if other != node])
+        stay(seconds)
+
+
+def lose(load, percent, seconds):
+    with network_fault(load, f"{percent} % lost") as network:
+        network.lose(percent)
+        stay(seconds)
+
+
+def slow(load, node, seconds):
+    with network_fault(load, f"{node} is slow") as network:
+        network.slow(node, "2mbit")
+        stay(seconds)
+
+
+def flap(load, node, times):
+    with network_fault(load, f"{node} flaps") as network:
+        for _ in range(times):
+            network.isolate(node)
+            stay(0.3)
+            network.heal()
+            stay(0.2)
+
+
+def fill(load, node, leave, seconds, kill_too=False):
+    """The disk of a broker has only so much left; the others go on. With kill_too it starts on the full
+    disk."""
+    disk = load.cluster.disk(node)
+    with load.fault(f"disk of {node} full{', kill -9' if kill_too else ''}"):
+        disk.fill(leave)
+        load.wait_for_acks()
+        stay(seconds)
+        if kill_too:
+            load.cluster.signal(node, signal.SIGKILL, 10)
+            load.cluster.start(node)
+            stay(seconds)
+        load.wait_for_acks()
+        disk.empty()
+        if load.cluster.pid(node) is None:  # it may refuse to run without room, not to come back
+            load.cluster.start(node)
+    load.wait_for_acks()
+    wait_until(lambda: load.cluster.pid(node), f"broker {node} runs")
