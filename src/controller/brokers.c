@@ -31,6 +31,8 @@ static struct broker_soft *soft_begin(struct controller *c, node_id_t node, brok
     soft->last_seen_ns = soft->active_since_ns = c->now_ns;
     soft->settled_offset = OFFSET_NOT_KNOWN;
     failures_forget(soft);
+    soft->full_count = 0;
+    soft->low_space = false;
     return soft;
 }
 
@@ -193,6 +195,7 @@ ProtobufCMessage *brokers_heartbeat(struct controller *c, const Karst__Heartbeat
     struct broker_soft *soft = brokers_soft(c, request->node_id);
     soft->last_seen_ns = c->now_ns;
     failures_take(c, request);
+    space_take(c, request);
     /* R30: each of its shards has seen the image in which it leads nothing. One that comes back
      * from a long stop would otherwise be trusted while it still believes in an old leadership. */
     bool knows = soft->settled_offset != OFFSET_NOT_KNOWN &&

@@ -143,6 +143,9 @@ static ProtobufCMessage *allocate_producer_ids(struct controller *c,
     Karst__AllocateProducerIdsReply *reply = reply_new(c, type);
     if (reply == NULL)
         return NULL;
+    const char *refusal = space_refusal(c);
+    if (refusal != NULL)
+        return reply_error(c, type, ERR_NOT_ENOUGH_SPACE, refusal);
     producer_id_t first = image_next_producer_id(view(c));
     if (first > INT64_MAX - PRODUCER_IDS_BLOCK)
         return reply_error(c, type, ERR_UNKNOWN_SERVER_ERROR,

@@ -86,6 +86,9 @@ void controller_tick(struct controller *controller, int64_t entry_offset, uint64
 void controller_broker_died(struct controller *controller, node_id_t node,
                             const struct uuid *incarnation, int64_t entry_offset, uint64_t now_ns,
                             struct record_list *ret_records);
+/* R16: the disk of this node's metadata log is at its reserve (or no more): until it is told
+ * otherwise, what would make the metadata grow is refused. Also while inactive. */
+void controller_set_low_space(struct controller *controller, bool low);
 /* The committed image moved (all entries up to its offset are applied). */
 void controller_committed(struct controller *controller, struct image *image);
 /* The speculative image, until the next call; NULL when inactive. */

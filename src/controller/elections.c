@@ -170,12 +170,17 @@ bool plan_in_isr(const struct partition_plan *plan, node_id_t node)
 
 node_id_t elect(const struct controller *c, const struct partition_plan *plan, node_id_t except)
 {
+    node_id_t full = NO_NODE;
     for (int i = 0; i < plan->now->replica_count; i++) {
         node_id_t node = plan->now->replicas[i];
-        if (node != except && plan_in_isr(plan, node) && may_lead(c, &plan->id, plan->now, node))
+        if (node == except || !plan_in_isr(plan, node) || !may_lead(c, &plan->id, plan->now, node))
+            continue;
+        if (!space_full(c, plan->now, node))
             return node;
+        if (full == NO_NODE)
+            full = node;
     }
-    return NO_NODE;
+    return full;
 }
 
 /* ---- repair ---- */
@@ -323,7 +328,7 @@ static bool preferred_wanted(const struct controller *c, const struct partition_
 {
     node_id_t node = p->replicas[0];
     return p->leader != NO_NODE && p->leader != node && image_partition_in_isr(p, node) &&
-           may_lead(c, id, p, node);
+           may_lead(c, id, p, node) && !space_full(c, p, node);
 }
 
 struct preferred_scan {

@@ -5,6 +5,7 @@
  *   decision.c     records onto the speculative image, transactions, replies
  *   brokers.c      register, heartbeat, fence
  *   failures.c     what a broker says of its disks: failed directories and logs
+ *   space.c        full disks (R16)
  *   elections.c    who leads: after a broker changed, preferred leaders, unclean elections
  *   partitions.c   AlterPartition
  *   topics.c       CreateTopics, DeleteTopics; placement.c, topic_config.c help it */
@@ -38,6 +39,10 @@ struct broker_soft {
     /* Replicas whose logs failed in this life, sorted: neither in sync nor leaders (R19). */
     struct partition_id *failed;
     size_t failed_count;
+    /* Directories in which appends stop (R16). */
+    struct uuid full[DIRECTORIES_MAX];
+    size_t full_count;
+    bool low_space;
 };
 
 struct controller {
@@ -50,6 +55,7 @@ struct controller {
     uint64_t activated_ns, last_tick_ns;
     uint64_t
         preferred_due_ns; /* leaders may want to move back; NEVER_NS: all are where they belong */
+    bool low_space;          /* of the metadata log's disk here (R16) */
     uint64_t unclean_due_ns; /* partitions without a leader may get one uncleanly */
 
     /* The decision at hand. */
@@ -124,6 +130,15 @@ const struct uuid *failures_marked_online(const struct image_broker *old,
 size_t failures_carry(const struct image_broker *old, const Karst__RegisterBrokerRequest *request,
                       ProtobufCBinaryData *ret_marked);
 
+/* ---- space.c ---- */
+
+/* What the heartbeat says of full disks: leaderships go where there is room. */
+void space_take(struct controller *c, const Karst__HeartbeatRequest *request);
+/* Appends to the replica stop, as far as its broker has said. */
+bool space_full(const struct controller *c, const struct image_partition *p, node_id_t node);
+/* NULL, or why what makes the metadata grow is refused now. */
+const char *space_refusal(const struct controller *c);
+
 /* ---- elections.c ---- */
 
 /* A partition's next state, begun from the one it has. */
@@ -148,8 +163,8 @@ void plan_leave_elr(struct partition_plan *plan, node_id_t node);
 /* Emits what differs from now, if anything. */
 err_t plan_done(struct controller *c, struct partition_plan *plan);
 
-/* First of the plan's ISR, in replica order, that may lead; except: leave this one out. -1: none.
- */
+/* First of the plan's ISR, in replica order, that may lead; one with room for appends before one
+ * without (R16). except: leave this one out. -1: none. */
 node_id_t elect(const struct controller *c, const struct partition_plan *plan, node_id_t except);
 /* The replica's directory is known and not online: what it had is gone (R1). */
 bool replica_lost(const struct controller *c, const struct image_partition *p, node_id_t node);

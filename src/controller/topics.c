@@ -241,6 +241,11 @@ static void create(struct controller *c, struct creation *n)
     bool counted = n->topic->n_assignment > 0 ? creation_assignment(c, n) : creation_counts(c, n);
     if (!counted || !creation_configs(c, n) || n->request->validate_only)
         return;
+    const char *refusal = space_refusal(c);
+    if (refusal != NULL) {
+        creation_fail(n, ERR_NOT_ENOUGH_SPACE, refusal);
+        return;
+    }
     n->err = creation_records(c, n);
     if (n->err != ERR_OK)
         return;

@@ -11,6 +11,7 @@
  *   probe.c        is that broker dead? (R10)
  *   stream.c       replica traffic between peers and partitions (R7)
  *   failure.c      replicas and directories that failed, for the heartbeats (R14, R19)
+ *   space.c        how full the disks are, for the heartbeats (R16)
  *   lifecycle.c    shard 0: registration, heartbeats, lease, controlled shutdown
  *   partition.c    partitions (partition.h) */
 #ifndef KARST_SHARD_INTERNAL_H
@@ -210,6 +211,7 @@ struct lifecycle {
     int64_t *applied;   /* by shard (R30); -1: nothing yet */
     unsigned stopped;
     bool unclean; /* some log could not be made durable */
+    uint32_t full_disks, low_disks; /* bits (R16) */
     struct failures failures;
     uint32_t told_disks; /* of them, by the heartbeat in flight */
     bool doomed;         /* all directories failed: it ends when the controller knows */
@@ -382,6 +384,9 @@ void failure_seen(struct shard *shard, const struct partition_id *id, uint32_t d
 void failure_arrived(struct shard *shard, struct shard_failure *failure); /* takes it */
 bool failures_fill(struct shard *shard, Karst__HeartbeatRequest *request);
 void failures_fini(struct shard *shard);
+
+/* space.c: into a heartbeat. False: no memory */
+bool space_fill(struct shard *shard, Karst__HeartbeatRequest *request);
 
 /* lifecycle.c */
 void lifecycle_start(struct shard *shard);

@@ -284,7 +284,7 @@ static void lifecycle_heartbeat(struct shard *shard)
     request.has_want_shutdown = life->state == LIFECYCLE_LEAVING;
     request.want_shutdown = life->state == LIFECYCLE_LEAVING;
     struct frame *frame = NULL;
-    if (failures_fill(shard, &request))
+    if (failures_fill(shard, &request) && space_fill(shard, &request))
         frame = wire_frame(&(struct wire_frame_args){
             .kind = WIRE_REQUEST, .method = WIRE_HEARTBEAT, .message = &request.base});
     uint64_t now = env_now(shard->env);
