@@ -12,6 +12,7 @@
 #define KARST_QUORUM_INTERNAL_H
 
 #include "base/rng.h"
+#include "quorum/ballast.h"
 #include "quorum/raft_io.h"
 
 enum {
@@ -127,6 +128,7 @@ struct quorum {
     struct quorum_io io;
     struct messages_assembly assembly;
     struct observer observer;
+    struct ballast ballast;     /* of its disk (R16) */
     struct store *store;        /* the io's or the observer's */
     struct store_loaded loaded; /* an observer's, until it starts */
     struct feed feed;

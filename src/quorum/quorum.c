@@ -282,6 +282,8 @@ static void tick_due(struct env_timer *timer, uint64_t now_ns)
     if (quorum->failed)
         return;
     quorum->env->timer_start(quorum->env->self, timer, now_ns + ENV_MS(QUORUM_TICK_MS));
+    ballast_restore(&quorum->ballast);
+    controller_set_low_space(quorum->leader.controller, ballast_low(&quorum->ballast));
     if (quorum->voter) {
         leader_tick(quorum, now_ns);
         serve_tick(quorum, now_ns);
@@ -544,6 +546,7 @@ err_t quorum_new(struct env *env, const struct quorum_config *config, struct quo
     feed_init(quorum);
     serve_init(quorum);
 
+    ballast_init(&quorum->ballast, &env->disks[0], config->reserve_bytes);
     struct vote_file vote = {.disk = NULL};
     err_t err = leader_init(quorum) ? ERR_OK : ERR_NO_MEMORY;
     if (err == ERR_OK)
@@ -571,6 +574,7 @@ void quorum_start(struct quorum *quorum)
 {
     struct env *env = quorum->env;
     env->timer_start(env->self, &quorum->timer, env_now(env) + ENV_MS(QUORUM_TICK_MS));
+    ballast_restore(&quorum->ballast);
     if (quorum->voter) {
         int rv = raft_start(&quorum->raft);
         quorum->started = true;
@@ -603,6 +607,7 @@ void quorum_free(struct quorum *quorum)
             quorum_message_free(list_entry(node, struct env_message, link));
     }
     arena_fini(&quorum->arena);
+    ballast_fini(&quorum->ballast);
     free(quorum);
 }
 

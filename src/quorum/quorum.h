@@ -126,6 +126,7 @@ struct quorum_config {
     uint64_t snapshot_bytes;         /* of log since the last snapshot:
                                         metadata.log.max.record.bytes.between.snapshots */
     uint64_t trailing_bytes;         /* of log kept behind a snapshot */
+    uint64_t reserve_bytes;          /* metadata.log.reserve.bytes (R16); 0: none */
     uint32_t message_bytes;          /* of entries in one raft message (R22); 0: 1 MiB */
     struct log_options *log_options; /* NULL: defaults (written zeros, 8 MiB segments) */
     struct controller_config controller;
