@@ -19,6 +19,7 @@ enum {
     QUORUM_TICK_MS = 50,
     QUORUM_BACKLOG_MAX = 16384, /* messages that a shard did not take: then fail-stop */
     QUORUM_SENDS_MAX = 4096,    /* frames to peers waiting for shard 0: more are dropped */
+    LEADER_PROOFS_MAX = 8,
 };
 
 /* ---- feed.c: entries → image → shards ---- */
@@ -60,6 +61,13 @@ struct leader {
     size_t proposal_bytes, calls;
     unsigned undigested; /* proposals since the last digest */
     uint64_t next_tick_ns;
+    /* Proved dead (R10), also while another led: the last ones, a ring. */
+    struct leader_proof {
+        node_id_t node;
+        struct uuid incarnation;
+    } dead[LEADER_PROOFS_MAX];
+    unsigned dead_count;
+    struct raft_transfer transfer;
 };
 bool leader_init(struct quorum *quorum);
 void leader_fini(struct quorum *quorum);
@@ -68,6 +76,8 @@ bool leader_is_method(uint16_t method);
 void leader_call(struct quorum *quorum, const struct quorum_call *call,
                  const struct wire_header *header);
 void leader_peer_died(struct quorum *quorum, node_id_t node, const struct uuid *incarnation);
+/* This process ends soon: another voter should lead. */
+void leader_hand_over(struct quorum *quorum);
 void leader_tick(struct quorum *quorum, uint64_t now_ns);
 /* After feed_settle: follows raft's state, sends replies, proposes. */
 void leader_settle(struct quorum *quorum, bool image_moved);

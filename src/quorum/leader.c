@@ -249,6 +249,16 @@ static void propose_bootstrap(struct quorum *quorum)
     record_list_fini(&records);
 }
 
+static void decide_died(struct quorum *quorum, const struct leader_proof *proof)
+{
+    struct record_list records;
+    record_list_init(&records);
+    controller_broker_died(quorum->leader.controller, proof->node, &proof->incarnation,
+                           (int64_t)decision_index(quorum), env_now(quorum->env), &records);
+    add_records(quorum, &records);
+    record_list_fini(&records);
+}
+
 static void activate(struct quorum *quorum)
 {
     struct leader *leader = &quorum->leader;
@@ -261,6 +271,9 @@ static void activate(struct quorum *quorum)
                         env_now(quorum->env), &records);
     add_records(quorum, &records);
     record_list_fini(&records);
+    /* What was proved before counts now: an incarnation that is dead stays so. */
+    for (unsigned i = 0; i < leader->dead_count && i < LEADER_PROOFS_MAX; i++)
+        decide_died(quorum, &leader->dead[i]);
     log_info("quorum: controller active in term %llu", (unsigned long long)leader->term);
 }
 
@@ -424,14 +437,44 @@ void leader_call(struct quorum *quorum, const struct quorum_call *call,
 void leader_peer_died(struct quorum *quorum, node_id_t node, const struct uuid *incarnation)
 {
     struct leader *leader = &quorum->leader;
-    if (leader->stage != LEADER_ACTIVE)
+    struct leader_proof *proof = &leader->dead[leader->dead_count++ % LEADER_PROOFS_MAX];
+    *proof = (struct leader_proof){.node = node, .incarnation = *incarnation};
+    if (leader->stage == LEADER_ACTIVE)
+        decide_died(quorum, proof);
+}
+
+/* The voter whose log is longest, of those whose brokers live: a dead one's may be as long. */
+static raft_id successor(const struct quorum *quorum)
+{
+    const struct raft *raft = &quorum->raft;
+    const struct raft_configuration *configuration = &raft->configuration;
+    raft_id best = 0;
+    raft_index best_index = 0;
+    for (unsigned i = 0; i < configuration->n; i++) {
+        const struct raft_server *server = &configuration->servers[i];
+        const struct image_broker *broker =
+            image_broker(quorum->feed.image, members_node(server->id));
+        raft_index index = raft->leader_state.progress[i].match_index;
+        if (server->role != RAFT_VOTER || server->id == raft->id || index <= best_index ||
+            broker == NULL || broker->state != BROKER_STATE_ACTIVE)
+            continue;
+        best = server->id;
+        best_index = index;
+    }
+    return best;
+}
+
+/* Raft's leadership transfer (§3.10): when the other has all entries, it is told to hold an
+ * election at once. Until it leads, and for one election timeout at most, libraft takes no
+ * proposals: whoever asks is told to ask again (leader_settle). */
+void leader_hand_over(struct quorum *quorum)
+{
+    if (raft_state(&quorum->raft) != RAFT_LEADER)
         return;
-    struct record_list records;
-    record_list_init(&records);
-    controller_broker_died(leader->controller, node, incarnation, (int64_t)decision_index(quorum),
-                           env_now(quorum->env), &records);
-    add_records(quorum, &records);
-    record_list_fini(&records);
+    raft_id to = successor(quorum);
+    if (to == 0 || raft_transfer(&quorum->raft, &quorum->leader.transfer, to, NULL) != 0)
+        return; /* the process ends, and the others find out by themselves */
+    log_info("quorum: handing the leadership over to node %d", members_node(to));
 }
 
 /* ---- time ---- */

@@ -341,6 +341,13 @@ static void take_raft(struct quorum *quorum, const struct quorum_oneway *oneway)
     quorum_io_receive(&quorum->io, &message);
 }
 
+static void take_proof(struct quorum *quorum, const struct quorum_peer_died *died)
+{
+    leader_peer_died(quorum, died->node, &died->incarnation);
+    if (died->led_term != 0)
+        election_leader_died(&quorum->io, members_raft_id(died->node), died->led_term);
+}
+
 static void on_mail(void *actor, void *mail)
 {
     struct quorum *quorum = actor;
@@ -359,12 +366,14 @@ static void on_mail(void *actor, void *mail)
             if (!quorum->voter)
                 observer_answer(quorum, container_of(message, struct quorum_peer_answer, message));
             break;
-        case QUORUM_PEER_DIED: {
-            struct quorum_peer_died *died = container_of(message, struct quorum_peer_died, message);
+        case QUORUM_PEER_DIED:
             if (quorum->voter)
-                leader_peer_died(quorum, died->node, &died->incarnation);
+                take_proof(quorum, container_of(message, struct quorum_peer_died, message));
             break;
-        }
+        case QUORUM_HAND_OVER:
+            if (quorum->voter)
+                leader_hand_over(quorum);
+            break;
         default:
             break; /* a lost peer: only a hint, and the probe tells more */
         }

@@ -37,6 +37,7 @@ enum quorum_message_type {
     QUORUM_PEER_ANSWER, /* struct quorum_peer_answer */
     QUORUM_PEER_DIED,   /* struct quorum_peer_died */
     QUORUM_PEER_LOST,   /* struct quorum_peer_died: its connection closed; a hint only */
+    QUORUM_HAND_OVER,   /* struct env_message: this process ends soon, another voter should lead */
     /* from the quorum, to shards */
     QUORUM_ANSWER = 20, /* struct quorum_answer, to the shard that called */
     QUORUM_UPDATE,      /* struct quorum_update, to every shard */
@@ -87,6 +88,7 @@ struct quorum_peer_died {
     struct env_message message;
     node_id_t node;
     struct uuid incarnation;
+    uint64_t led_term; /* of the quorum: told before the address was dialled; 0: it did not lead */
 };
 
 /* The image moved; in order. The difference is from the update before. */

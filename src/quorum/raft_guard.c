@@ -10,14 +10,50 @@
 /* Rule "hold": 0.15 commits entries of an older term by counting replicas (replication.c:1652; Raft
  * §5.4.2, figure 8): such an entry may still be replaced by a later leader. While the last entry
  * that we stored is not of this term, nobody's success is counted. */
-static bool must_hold(const struct quorum_io *io, const struct raft_message *message)
+static bool must_hold(const struct quorum_io *io, const struct raft_append_entries_result *result)
 {
     struct raft *raft = io->raft;
-    const struct raft_append_entries_result *result = &message->append_entries_result;
     return raft_state(raft) == RAFT_LEADER && result->rejected == 0 &&
            result->term == raft->current_term &&
            store_term(&io->store, raft->last_stored) != raft->current_term &&
            !CANARY("quorum_no_hold");
+}
+
+/* Kept, the newest of each follower, until the own-term entry is stored: to lose it would cost a
+ * heartbeat, since a new leader probes, and sends nothing more until it is answered. */
+static void hold(struct quorum_io *io, raft_id from,
+                 const struct raft_append_entries_result *result)
+{
+    unsigned i = 0;
+    while (i < io->kept_count && io->kept[i].from != from)
+        i++;
+    if (i == MEMBERS_MAX)
+        return; /* lost: asked again with the next heartbeat */
+    io->kept[i] = (struct guard_held){.from = from, .result = *result};
+    if (i == io->kept_count)
+        io->kept_count++;
+    io->held++;
+}
+
+/* As if the network had been slower. A success stays true for its term: only the leader of a higher
+ * one makes a follower cut off what it has acknowledged. */
+static void release_held(struct quorum_io *io)
+{
+    while (io->kept_count > 0 && !must_hold(io, &io->kept[io->kept_count - 1].result)) {
+        const struct guard_held kept = io->kept[--io->kept_count];
+        const struct raft_configuration *configuration = &io->raft->configuration;
+        struct raft_message message = {
+            .type = RAFT_IO_APPEND_ENTRIES_RESULT,
+            .server_id = kept.from,
+            .append_entries_result = kept.result,
+        };
+        for (unsigned i = 0; i < configuration->n; i++)
+            if (configuration->servers[i].id == kept.from)
+                message.server_address = configuration->servers[i].address;
+        if (raft_state(io->raft) == RAFT_LEADER && kept.result.term == io->raft->current_term &&
+            message.server_address != NULL)
+            io->recv(&io->raft_io, &message);
+    }
 }
 
 /* Rule "commit clamp" (R22): a follower with a longer log, of another history, would commit up to
@@ -80,8 +116,8 @@ void guard_receive(struct quorum_io *io, struct raft_message *message)
         };
         break;
     case RAFT_IO_APPEND_ENTRIES_RESULT:
-        if (must_hold(io, message)) {
-            io->held++;
+        if (must_hold(io, &message->append_entries_result)) {
+            hold(io, message->server_id, &message->append_entries_result);
             return;
         }
         break;
@@ -234,6 +270,7 @@ static void barrier_applied(struct raft_barrier *barrier, int status)
 void guard_upcall_done(struct quorum_io *io)
 {
     struct raft *raft = io->raft;
+    release_held(io);
     if (raft_state(raft) != RAFT_LEADER) {
         io->own_term = 0;
         return;

@@ -606,6 +606,7 @@ static void io_close(struct raft_io *raft_io, raft_io_close_cb cb)
     struct quorum_io *io = io_of(raft_io);
     io->env->timer_stop(io->env->self, &io->tick_timer);
     io->env->timer_stop(io->env->self, &io->piece_timer);
+    io->env->timer_stop(io->env->self, &io->early.timer);
     if (io->put != NULL) {
         if (io->put->put.write != NULL)
             snapshot_write_detach(io->put->put.write);
@@ -640,6 +641,7 @@ void quorum_io_init(struct quorum_io *io, const struct quorum_io_args *args)
     list_init(&io->working);
     io->tick_timer.fire = tick_due;
     io->piece_timer.fire = pieces_due;
+    io->early.timer.fire = election_turn_due;
     io->raft_io = (struct raft_io){
         .version = 2,
         .impl = io,

@@ -73,6 +73,23 @@ struct quorum_io {
     uint64_t own_term_applied;             /* and applied */
     uint64_t heard_ns;                     /* of the leader, last */
     uint64_t told_term, told[MEMBERS_MAX]; /* by guard_tell_commit: commit index, by server */
+    /* by server: a success that may not be counted yet (rule "hold"); from 0: none */
+    struct guard_held {
+        raft_id from;
+        struct raft_append_entries_result result;
+    } kept[MEMBERS_MAX];
+    unsigned kept_count;
+
+    /* the early election (election.c): who is proved dead, and as the leader of which term */
+    struct {
+        raft_id leader;
+        raft_term term;      /* 0: nobody */
+        raft_term seen_term; /* at this voter's last turn */
+        uint64_t until_ns;
+        struct env_timer timer;
+    } early;
+    uint64_t early_elections;
+
     uint64_t clamped, held, stale, covered, truncations, snapshots_taken, snapshots_installed;
 };
 
@@ -106,7 +123,13 @@ void guard_upcall_done(struct quorum_io *io);
 /* While nothing is proposed: whoever has what is committed is told so. */
 void guard_tell_commit(struct quorum_io *io);
 
-/* ---- operations, for the two files above ---- */
+/* ---- the early election (election.c) ---- */
+
+/* Proof that who led this term is dead. After this the owner settles. */
+void election_leader_died(struct quorum_io *io, raft_id leader, raft_term term);
+void election_turn_due(struct env_timer *timer, uint64_t now_ns);
+
+/* ---- operations, for the files above ---- */
 
 enum io_op_kind { IO_APPEND, IO_TRUNCATE, IO_PUT, IO_GET, IO_SEND, IO_WORK };
 

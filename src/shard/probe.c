@@ -7,7 +7,11 @@
  * connections before its listener). Proof of death (R10) is only
  *   - the address refuses the connection, or
  *   - it answers with another incarnation than was registered when the probe began.
- * Silence and unreachable hosts prove nothing: the session timeout decides those. */
+ * Silence and unreachable hosts prove nothing: the session timeout decides those.
+ *
+ * A voter's node does the same when it is the quorum's leader that it lost, and its quorum then
+ * elects another early. What is proved is that who led when the address was dialled is dead: so the
+ * term is noted then. */
 
 static const uint32_t probe_delays_ms[] = {0, 10, 30, 80, 150, 300, 400};
 enum { PROBE_ANSWER_NS_MAX = 500 * 1000 * 1000 };
@@ -18,9 +22,31 @@ struct probe {
     struct env_timer timer; /* the next try; or the end of this one */
     node_id_t node;
     struct uuid incarnation; /* registered when it began */
+    uint64_t led_term;       /* of the quorum, as was known at the last dial; 0: it did not lead */
     env_conn conn;           /* generation 0: between two tries */
     size_t tries;
 };
+
+static bool probe_is_voter(const struct shard *shard)
+{
+    for (size_t i = 0; i < image_voter_count(shard->image); i++)
+        if (image_voter_at(shard->image, i)->node_id == shard->config->node)
+            return true;
+    return false;
+}
+
+static bool probe_leads(const struct shard *shard, node_id_t node)
+{
+    return shard->leader.node == node && node != NO_NODE;
+}
+
+/* Whether this node has a use for proof of that one's death. */
+static bool probe_wanted(const struct shard *shard, node_id_t node)
+{
+    if (shard->image == NULL || node == shard->config->node)
+        return false;
+    return shard->active_here || (probe_leads(shard, node) && probe_is_voter(shard));
+}
 
 static void probe_free(struct probe *probe)
 {
@@ -42,6 +68,7 @@ static void probe_tell(struct shard *shard, const struct probe *probe, uint32_t 
         return; /* the session timeout finds it */
     died->node = probe->node;
     died->incarnation = probe->incarnation;
+    died->led_term = probe->led_term;
     shard_post(shard, shard_quorum(shard), &died->message, type);
 }
 
@@ -62,12 +89,18 @@ static void probe_next(struct probe *probe)
         env->net.drop(env->net.self, probe->conn);
         probe->conn = (env_conn){0};
     }
-    if (probe->tries == ARRAY_LEN(probe_delays_ms) || !shard->active_here) {
+    if (probe->tries == ARRAY_LEN(probe_delays_ms) || !probe_wanted(shard, probe->node)) {
         probe_free(probe);
         return;
     }
     env->timer_start(env->self, &probe->timer,
                      env_now(env) + ENV_MS(probe_delays_ms[probe->tries]));
+}
+
+/* A fenced broker's death is of no interest to the controller, but it may lead the quorum. */
+static bool probe_is_settled(const struct shard *shard, const struct image_broker *broker)
+{
+    return broker->state == BROKER_STATE_FENCED && !probe_leads(shard, broker->id);
 }
 
 static void probe_dial(struct probe *probe)
@@ -78,12 +111,13 @@ static void probe_dial(struct probe *probe)
     const struct image_listener *listener =
         broker == NULL ? NULL : image_broker_listener(broker, PEER_LISTENER);
     /* Somebody else is registered meanwhile, or it is fenced: there is nothing left to prove. */
-    if (listener == NULL || broker->state == BROKER_STATE_FENCED ||
+    if (listener == NULL || probe_is_settled(shard, broker) ||
         !uuid_equal(&broker->incarnation, &probe->incarnation)) {
         probe_free(probe);
         return;
     }
     probe->tries++;
+    probe->led_term = probe_leads(shard, probe->node) ? shard->term : 0;
     env_conn conn;
     err_t err = env->net.dial(env->net.self, listener->host, listener->port, &conn);
     if (err == ERR_OK) {
@@ -146,10 +180,10 @@ void probe_closed(struct shard *shard, void *owner, err_t err)
 void probe_begin(struct shard *shard, node_id_t node)
 {
     ASSERT(shard->idx == 0);
-    if (!shard->active_here || shard->image == NULL || node == shard->config->node)
+    if (!probe_wanted(shard, node))
         return;
     const struct image_broker *broker = image_broker(shard->image, node);
-    if (broker == NULL || broker->state == BROKER_STATE_FENCED)
+    if (broker == NULL || probe_is_settled(shard, broker))
         return;
     list_for_each (link, &shard->probes) {
         struct probe *probe = list_entry(link, struct probe, link);
@@ -180,7 +214,7 @@ void probe_begin_all(struct shard *shard)
 
 void probe_hint(struct shard *shard, node_id_t node)
 {
-    if (!shard->active_here || shard->dying)
+    if (shard->dying || !probe_wanted(shard, node))
         return;
     if (shard->idx == 0) {
         probe_begin(shard, node);
