@@ -206,6 +206,7 @@ struct lifecycle {
     struct call *call; /* the one in flight; NULL */
     uint64_t call_sent_ns;
     bool again;         /* something changed while it was in flight */
+    bool handing_over;  /* LEAVING, all but the lead of the quorum has left */
     uint64_t *heard_ns; /* by shard: its last sign of life */
     bool stuck;         /* one of them gives none */
     int64_t *applied;   /* by shard (R30); -1: nothing yet */

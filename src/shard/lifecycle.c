@@ -17,6 +17,7 @@
 enum {
     LIFECYCLE_RETRY_NS = 100 * 1000 * 1000,
     LIFECYCLE_LEAVING_NS = 10 * 1000 * 1000,    /* between heartbeats that ask to leave */
+    LIFECYCLE_HAND_OVER_NS = 500 * 1000 * 1000, /* for another voter to lead the quorum */
     LIFECYCLE_LAST_WORDS_NS = 20 * 1000 * 1000, /* for the last replies to be sent */
 };
 
@@ -208,6 +209,24 @@ static bool lifecycle_stuck(struct shard *shard, uint64_t now_ns)
 
 static void lifecycle_stop(struct shard *shard);
 
+/* The partitions' leaderships are elsewhere. If this node leads the quorum, another voter should do
+ * so before this one falls silent, which costs no more than a round of votes; after that frames of
+ * raft are read no more. Not for longer than LIFECYCLE_HAND_OVER_NS: a voter may be away. */
+static void lifecycle_hand_over(struct shard *shard)
+{
+    struct lifecycle *life = &shard->lifecycle;
+    struct env_message *message = NULL;
+    if (shard->active_here && image_voter_count(shard->image) > 1)
+        message = malloc(sizeof(*message));
+    if (message == NULL) {
+        lifecycle_stop(shard);
+        return;
+    }
+    life->handing_over = true;
+    shard_post(shard, shard_quorum(shard), message, QUORUM_HAND_OVER);
+    lifecycle_start_timer(shard, env_now(shard->env) + LIFECYCLE_HAND_OVER_NS);
+}
+
 static void lifecycle_take_heartbeat(struct shard *shard, const Karst__HeartbeatReply *reply)
 {
     struct lifecycle *life = &shard->lifecycle;
@@ -224,7 +243,7 @@ static void lifecycle_take_heartbeat(struct shard *shard, const Karst__Heartbeat
         return;
     }
     if (life->state == LIFECYCLE_LEAVING && reply->has_may_shut_down && reply->may_shut_down) {
-        lifecycle_stop(shard);
+        lifecycle_hand_over(shard);
         return;
     }
     uint64_t every = shard->config->heartbeat_ns;
@@ -309,7 +328,9 @@ static void lifecycle_timer(struct env_timer *timer, uint64_t now_ns)
     struct shard *shard = container_of(timer, struct shard, lifecycle.timer);
     if (shard->lifecycle.call != NULL || shard->lifecycle.state > LIFECYCLE_LEAVING)
         return;
-    if (shard->lifecycle.state == LIFECYCLE_REGISTERING)
+    if (shard->lifecycle.handing_over)
+        lifecycle_stop(shard);
+    else if (shard->lifecycle.state == LIFECYCLE_REGISTERING)
         lifecycle_register(shard);
     else if (lifecycle_stuck(shard, now_ns))
         lifecycle_start_timer(shard, now_ns + shard->config->heartbeat_ns / 4);
@@ -321,7 +342,8 @@ static void lifecycle_timer(struct env_timer *timer, uint64_t now_ns)
 static void lifecycle_hurry(struct shard *shard)
 {
     struct lifecycle *life = &shard->lifecycle;
-    if (life->state != LIFECYCLE_RUNNING && life->state != LIFECYCLE_LEAVING)
+    bool beats = life->state == LIFECYCLE_RUNNING || life->state == LIFECYCLE_LEAVING;
+    if (!beats || life->handing_over)
         return;
     if (life->call != NULL)
         life->again = true;
@@ -377,6 +399,11 @@ void lifecycle_leader_changed(struct shard *shard)
     struct lifecycle *life = &shard->lifecycle;
     if (life->state != LIFECYCLE_RUNNING && life->state != LIFECYCLE_LEAVING)
         return;
+    if (life->handing_over) {
+        if (shard->leader.node != NO_NODE && shard->leader.node != shard->config->node)
+            lifecycle_stop(shard);
+        return;
+    }
     if (life->call != NULL) {
         call_abandon(shard, life->call);
         life->call = NULL;
