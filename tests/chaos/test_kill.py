@@ -1,5 +1,5 @@
-"""Brokers are killed under a continuous acks=all load: every acknowledged record is there, in order,
-once; and the longest gap between acknowledgements is printed."""
+"""Brokers are killed under a continuous acks=all load: every acknowledged record is there, in
+order, once; and the longest gap between acknowledgements is printed."""
 import json
 import subprocess
 import threading

@@ -159,7 +159,8 @@ def test_the_command_line_says_what_is_wrong_and_what_to_do(broker):
             (["topic", "delete", "nothing"], 1, "no such topic"),
             (["topic", "describe", "nothing"], 1, "no such topic"),
             (["consume", "t", "--partition", "7", "--exit-at-end"], 1, "partition"),
-            (["produce"], 2, "TOPIC"), (["nonsense"], 2, "usage"), (["topic", "create"], 2, "NAME")]:
+            (["produce"], 2, "TOPIC"), (["nonsense"], 2, "usage"),
+            (["topic", "create"], 2, "NAME")]:
         done = broker.run(*arguments)
         error = done.stderr.decode()
         assert done.returncode == code, f"{arguments}: {done.returncode} {error}"

@@ -76,7 +76,8 @@ def test_a_broker_sends_on_what_only_the_controller_decides(cluster):
                                                timeout_ms=5000))
     assert (reply.error, reply.topics[0].error) == (0, 0)
     request = make("MetadataRequest", topics=["f"])
-    wait_until(lambda: other.call("Metadata", request)[0].topics[0].error == 0, "it knows the topic")
+    wait_until(lambda: other.call("Metadata", request)[0].topics[0].error == 0,
+               "it knows the topic")
     reply, _ = other.call("DeleteTopics", make("DeleteTopicsRequest", timeout_ms=5000,
                                                topics=[make("DeleteTopic", name="f")]))
     assert (reply.error, reply.topics[0].error) == (0, 0)
@@ -147,7 +148,8 @@ def test_too_few_in_sync_refuses_acks_all(cluster):
     leader = cluster.leader("m")
     cluster.deploy("kill", str(next(n for n in (1, 2, 3) if n != leader)))
     wait_until(lambda: len(cluster.partition("m")["isr"]) == 2, "the killed one left the ISR")
-    done = cluster.run("produce", "m", "--client-config", "delivery.timeout.ms=1000", stdin=b"two\n")
+    done = cluster.run("produce", "m", "--client-config", "delivery.timeout.ms=1000",
+                       stdin=b"two\n")
     assert done.returncode == 1
     assert cluster.karst("consume", "m", "--from-beginning", "--exit-at-end") == b"one\n"
 

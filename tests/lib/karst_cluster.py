@@ -1,4 +1,5 @@
-"""Real clusters for pytest: deploy/cluster and the karst command line, in a folder of the test's own."""
+"""Real clusters for pytest: deploy/cluster and the karst command line, in a folder of the test's
+own."""
 import importlib.machinery
 import importlib.util
 import json
@@ -26,8 +27,10 @@ def wait_until(condition, what):
 
 
 def deploy_module():
-    """deploy/cluster as a module: its own functions, without the time that a program takes to start."""
-    loader = importlib.machinery.SourceFileLoader("deploy_cluster", os.path.join(ROOT, "deploy", "cluster"))
+    """deploy/cluster as a module: its own functions, without the time that a program takes to
+    start."""
+    path = os.path.join(ROOT, "deploy", "cluster")
+    loader = importlib.machinery.SourceFileLoader("deploy_cluster", path)
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
     loader.exec_module(module)
     return module

@@ -6,13 +6,13 @@ import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
-from karst_cluster import Cluster, KARST, deploy_module, wait_until  # pylint: disable=wrong-import-position,unused-import
+from karst_cluster import Cluster, KARST, deploy_module, wait_until  # pylint: disable=all
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Bench:
-    """with Bench(brokers=3) as cluster: ... in a folder that goes away. KARST_BENCH_DIR names where."""
+    """with Bench(brokers=3) as cluster: ... in a folder that goes away, in KARST_BENCH_DIR."""
 
     def __init__(self, **arguments):
         self.arguments = arguments
@@ -61,4 +61,5 @@ def row(title, values, unit):
     values = sorted(values)
     p99 = values[min(len(values) - 1, int(len(values) * 0.99))]
     print(f"{title:<44} median {statistics.median(values):9.2f} {unit}   "
-          f"min {values[0]:.2f}  p99 {p99:.2f}  max {values[-1]:.2f}  (n={len(values)})", flush=True)
+          f"min {values[0]:.2f}  p99 {p99:.2f}  max {values[-1]:.2f}  (n={len(values)})",
+          flush=True)
