@@ -472,8 +472,9 @@ static void client_batch_failed_for_good(struct client *client, struct client_ba
 {
     struct client_partition *p = batch->partition;
     if (p != NULL && batch->id_generation != 0) {
-        /* Its numbers will be missing: those after it need a sequence of their own. */
-        p->renew = client->config.idempotent;
+        /* Its numbers may be missing: then the first one behind it is told of a gap, and all take a
+         * sequence of their own. Not before: what was sent behind it may be written, as it may be
+         * itself, and under other numbers would be written again. */
         p->draining = true;
         client_partition_dirty(client, p);
     }

@@ -501,6 +501,40 @@ START_TEST(a_batch_out_of_time_leaves_no_gap_behind)
 }
 END_TEST
 
+START_TEST(what_was_sent_behind_a_batch_out_of_time_is_not_written_twice)
+{
+    struct lab lab;
+    struct client_config config;
+    client_config_init(&config);
+    config.linger_ms = 0;
+    config.delivery_timeout_ms = 500;
+    lab_init(&lab, &config);
+    struct lab_topic *topic = lab_add_topic(&lab, "orders", 1);
+    ck_assert_int_eq(lab_produce(&lab, "orders", 0, 1), ERR_OK);
+    ck_assert(lab_run_until_delivered(&lab, 1, 1000));
+    lab.brokers[1].mute = true; /* both are written, and nobody says so */
+    ck_assert_int_eq(lab_produce(&lab, "orders", 0, 2), ERR_OK);
+    lab_run_ms(&lab, 200);
+    ck_assert_int_eq(lab_produce(&lab, "orders", 0, 3), ERR_OK);
+    lab_run_ms(&lab, 20);
+    ck_assert_int_eq(topic->partitions[0].end, 3);
+    lab.brokers[1].mute = false;
+    lab.produce_err = ERR_NOT_ENOUGH_REPLICAS;
+    lab.produce_err_count = 1000;
+    lab_kill(&lab, 1);
+    lab_run_ms(&lab, 5);
+    lab_start(&lab, 1);
+    ck_assert(lab_run_until_delivered(&lab, 2, 1000));
+    ck_assert_int_eq(lab.deliveries[1].err, ERR_REQUEST_TIMED_OUT);
+    lab.produce_err_count = 0;
+    ck_assert(lab_run_until_delivered(&lab, 3, 1000));
+    ck_assert_int_eq(lab.deliveries[2].err, ERR_OK);
+    ck_assert_int_eq(lab.deliveries[2].offset, 2);
+    ck_assert_int_eq(topic->partitions[0].end, 3);
+    lab_fini(&lab);
+}
+END_TEST
+
 START_TEST(acks_0_is_done_when_it_is_sent)
 {
     struct lab lab;
@@ -597,5 +631,6 @@ CHECK_MAIN("client/producer", a_record_finds_its_partition_and_comes_back_with_i
            a_full_buffer_refuses_and_makes_room_again,
            records_too_large_and_bad_arguments_are_refused, an_unknown_topic_fails_after_its_grace,
            without_any_broker_records_fail_at_their_time, a_batch_out_of_time_leaves_no_gap_behind,
+           what_was_sent_behind_a_batch_out_of_time_is_not_written_twice,
            acks_0_is_done_when_it_is_sent, a_deleted_topic_fails_what_waits_for_it,
            a_topic_made_anew_takes_a_sequence_of_its_own, what_is_abandoned_is_told)
