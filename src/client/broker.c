@@ -305,7 +305,9 @@ bool client_last_failure(const struct client *client, char *into, size_t size)
         client->failed_err == ERR_INVALID_REQUEST || client->failed_err == ERR_UNSUPPORTED_VERSION
             ? "it does not speak Karst's RPC"
             : err_sentence(client->failed_err);
-    snprintf(into, size, "%s:%u: %s", client->failed.host, client->failed.port, what);
+    bool ip6 = strchr(client->failed.host, ':') != NULL;
+    snprintf(into, size, "%s%s%s:%u: %s", ip6 ? "[" : "", client->failed.host, ip6 ? "]" : "",
+             client->failed.port, what);
     return true;
 }
 

@@ -149,7 +149,7 @@ struct client_op {
     struct client_op_call *call; /* under way */
     uint64_t retry_at_ns;
     bool finished;
-    bool uncertain; /* a try went out and nothing came back: it may have been done */
+    bool uncertain; /* nobody knows what became of a try: it may have been done */
     err_t err;      /* of the last try; ERR_OK with a message */
     char sentence[CLIENT_SENTENCE_SIZE];
     const ProtobufCMessage *reply; /* in arena */

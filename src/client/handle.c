@@ -304,12 +304,14 @@ void karst_on_delivery(struct karst *karst, karst_delivery_cb callback, void *co
 
 int karst_produce(struct karst *karst, const struct karst_message *message)
 {
-    karst_lock(karst);
+    karst_lock(karst); /* also for the sentence: any thread may come here */
     err_t err = client_produce(karst->client, message);
-    karst_unlock(karst);
-    /* FULL is every-day's, and not worth a sentence each time. */
-    if (err != ERR_OK && err != ERR_FULL)
+    if (err == ERR_MESSAGE_TOO_LARGE)
+        (void)karst_fail(karst, err, "topic %s: the record is larger than max.request.size",
+                         message->topic);
+    else if (err != ERR_OK && err != ERR_FULL) /* which is every-day's */
         (void)karst_fail(karst, err, "topic %s: %s", message->topic, err_sentence(err));
+    karst_unlock(karst);
     return err;
 }
 

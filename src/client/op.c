@@ -89,8 +89,8 @@ static void client_op_done(struct client *client, struct client_call *call, err_
     bool again = err_retriable(err);
     if (reply != NULL)
         again = op->judge(op, reply->message, &err, &sentence);
-    else
-        op->uncertain = true;
+    /* Unanswered, or the broker does not know the outcome itself (R26). */
+    op->uncertain = op->uncertain || reply == NULL || err == ERR_REQUEST_TIMED_OUT;
     if (again) {
         client_op_again(client, op, err, sentence);
         return;

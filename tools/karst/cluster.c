@@ -1,5 +1,6 @@
 /* karst cluster status. */
 #include <stdio.h>
+#include <string.h>
 
 #include "karst/cli.h"
 
@@ -28,7 +29,9 @@ static int cluster_print(const struct karst_cluster *cluster)
         const struct karst_broker *broker = &cluster->brokers[i];
         char node[16], address[300];
         snprintf(node, sizeof(node), "%d", broker->node_id);
-        snprintf(address, sizeof(address), "%s:%u", broker->host, broker->port);
+        bool ip6 = strchr(broker->host, ':') != NULL;
+        snprintf(address, sizeof(address), "%s%s%s:%u", ip6 ? "[" : "", broker->host,
+                 ip6 ? "]" : "", broker->port);
         const char *const cells[] = {node, address, broker->state, cluster_role(cluster, broker),
                                      broker->rack == NULL ? "" : broker->rack};
         if (!cli_table_row(&table, cells))
