@@ -10,8 +10,8 @@
  *    └────────────── CLOSE, FAILED: waiters fail [replica_stop] ◀─────────────────────────┘
  *
  * Leader:   PRODUCE ─▶ APPEND ─▶ APPENDED ─▶ FLUSH ─▶ FLUSHED ─┐
- *           FETCHED (a follower's two ends) ───────────────────┴─▶ high watermark ─▶ waiters
- * answered Follower: DATA ─▶ APPEND ─▶ APPENDED ─▶ FLUSH, SEND_DELTA ─▶ FLUSHED ─▶ SEND_DELTA
+ *           FETCHED (a follower's two ends) ───────────────────┴─▶ high watermark ─▶ answers
+ * Follower: DATA ─▶ APPEND ─▶ APPENDED ─▶ FLUSH, SEND_DELTA ─▶ FLUSHED ─▶ SEND_DELTA
  *
  * Effects are executed in the order of the list. APPEND, TRUNCATE and RESET are the last of theirs,
  * and what became of them is told at once by APPENDED or CUT, before any other event.

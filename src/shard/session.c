@@ -30,8 +30,7 @@ void session_accepted(struct shard *shard, env_conn conn, unsigned listener, con
         session = calloc(1, sizeof(*session));
     if (session == NULL || conn_add(shard, conn, CONN_SESSION, session) != ERR_OK) {
         if (!shard->stopping)
-            if (!shard->stopping)
-                log_warn("connection of %s refused: %u are open", peer, shard->connections);
+            log_warn("connection of %s refused: %u are open", peer, shard->connections);
         free(session);
         env->net.drop(env->net.self, conn);
         return;
