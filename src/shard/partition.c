@@ -243,6 +243,7 @@ void partition_tick(struct partition_table *table, uint64_t now_ns)
 void partition_turn_ended(struct partition_table *table)
 {
     struct list_node *node;
+    table->made_in_turn = 0;
     while ((node = list_pop_front(&table->flush)) != NULL)
         log_flush(list_entry(node, struct partition, flush)->log);
     partition_send_data(table);

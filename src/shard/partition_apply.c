@@ -173,7 +173,8 @@ static void apply_one(struct partition_table *table, const struct partition_id *
     }
     if (p == NULL) {
         p = partition_add(table, id);
-        if (partition_find_folder(table, id) != NULL)
+        bool found = partition_find_folder(table, id) != NULL;
+        if (found || table->made_in_turn++ >= OPENED_AT_ONCE_MAX)
             open_later(p, partition->leader == node);
     }
     if (list_empty(&p->opening))

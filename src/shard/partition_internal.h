@@ -151,6 +151,7 @@ struct partition_table {
     struct list_node answered;
     struct list_node flush, serve, delta, tick, checkpoint, opening; /* partitions */
     struct env_timer open_timer;
+    uint32_t made_in_turn; /* logs that were not there; more of them are made in later turns */
     struct list_node leaders, streams, dirty_streams;
     struct stream *last_stream; /* mostly the next one, too */
     struct list_node parked_deltas;
@@ -181,7 +182,8 @@ void partition_open_again(struct partition_table *table);
 /* Closes the log, gives its parts back with err, forgets it. */
 err_t partition_forget(struct partition *p, err_t err, bool sync);
 
-/* Recovers some of the logs that were found: all at once would silence the shard for seconds. */
+/* Recovers some of the logs that were found, or makes some of the many that a topic wants: all at
+ * once would silence the shard for seconds. */
 void partition_open_some(struct env_timer *timer, uint64_t now_ns);
 
 /* ---- partition_folder.c ---- */

@@ -40,7 +40,7 @@ static void answer_unopened(const struct partition *p, struct part *part)
     if (list_empty(&p->opening))
         part_answer(table, part, ERR_KAFKA_STORAGE_ERROR, NULL);
     else if (now != NULL && now->leader == table->host.node)
-        part_answer(table, part, ERR_LEADER_NOT_AVAILABLE, "the leader still recovers its log");
+        part_answer(table, part, ERR_LEADER_NOT_AVAILABLE, "the leader still opens its log");
     else
         part_answer(table, part, ERR_NOT_LEADER_OR_FOLLOWER, NULL);
 }
