@@ -382,6 +382,11 @@ static bool serve_follower(struct partition *p, uint32_t place, struct shared_re
     }
     bool done = records != NULL || answer.err != ERR_OK;
     if (records != NULL) {
+        /* A batch is read whole, however little was left: what would not fit goes in a frame of its
+         * own, since the follower takes no larger ones than a producer may send. */
+        if (stream->bytes > 0 &&
+            stream->bytes + records->used > table->options.replica_fetch_response_bytes_max)
+            stream_send(table, stream);
         way->outstanding += records->used;
         stream->outstanding += records->used;
     }

@@ -142,6 +142,16 @@ def test_a_silent_broker_is_fenced_and_comes_back(make_cluster):
     assert cluster.karst("consume", *target, "--from-beginning", "--exit-at-end") == b"one\ntwo\n"
 
 
+def test_followers_get_no_larger_frames_than_they_take(make_cluster):
+    cluster = make_cluster(settings=["socket.request.max.bytes=2000000"])
+    cluster.create_topic("b", partitions=6)
+    behind = next(n for n in (1, 2, 3) if n != cluster.controller())
+    cluster.deploy("kill", str(behind))
+    cluster.karst("bench", "produce", "b", "--records", "20000", "--size", "1000")
+    cluster.deploy("start", str(behind))
+    cluster.wait_in_sync("b")
+
+
 def test_too_few_in_sync_refuses_acks_all(cluster):
     cluster.create_topic("m", configs=["min.insync.replicas=3"])
     cluster.karst("produce", "m", stdin=b"one\n")
