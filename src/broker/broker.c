@@ -125,10 +125,14 @@ static err_t list_replicas(struct broker *b)
 
 static void configure_partitions(const struct options *o, struct partition_options *ret)
 {
+    /* Answers to followers come through the same door as requests, with a row for each partition. */
+    int64_t response_bytes = o->replica_fetch_response_bytes;
+    if (response_bytes > o->request_bytes_max / 2)
+        response_bytes = o->request_bytes_max / 2;
     *ret = (struct partition_options){
         .replica_lag_max_ns = ENV_MS(o->replica_lag_ms),
         .replica_fetch_bytes_max = (uint32_t)o->replica_fetch_bytes,
-        .replica_fetch_response_bytes_max = (uint32_t)o->replica_fetch_response_bytes,
+        .replica_fetch_response_bytes_max = (uint32_t)response_bytes,
         .flush_before_ack = o->flush_before_ack,
         .min_insync_replicas = (int32_t)o->min_insync,
         .message_bytes_max = (uint32_t)o->message_bytes_max,
