@@ -14,6 +14,7 @@ void follower_become(struct replica *r, const struct replica_event *ev, struct r
     r->role = REPLICA_FOLLOWER;
     r->stopped = false;
     r->leader_hw = -1;
+    r->full = false;
     follower_begin_session(r);
     if (r->session < ev->leadership.session)
         r->session = ev->leadership.session;
@@ -136,7 +137,8 @@ void follower_appended(struct replica *r, const struct replica_event *ev,
         fetch_later(r, ev->now_ns); /* the log is good; the data, or this moment, were not */
         return;
     }
-    if (in->err == ERR_NOT_ENOUGH_SPACE) {
+    r->full = in->err == ERR_NOT_ENOUGH_SPACE;
+    if (r->full) {
         fetch_later(r, ev->now_ns);
         effect_add(fx, REPLICA_DO_TRUNCATE)->offset = r->end; /* R19: mends the log */
         return;
@@ -196,6 +198,7 @@ bool replica_delta_row(struct replica *r, bool again, struct replica_delta_row *
         .log_start = r->log_start,
         .last_fetched_epoch = r->config.history.last_epoch(r->config.history.log),
         .want = want,
+        .slow = r->full,
     };
     r->told.session = r->session;
     r->told.leader_epoch = r->leader_epoch;

@@ -11,12 +11,17 @@ uint32_t isr_maximal(const struct replica *r)
     return r->isr | r->proposal.added;
 }
 
-bool isr_has_enough(const struct replica *r)
+static bool is_enough(const struct replica *r, uint32_t isr)
 {
     int32_t wanted = r->min_insync;
     if (wanted > (int32_t)r->replica_count)
         wanted = (int32_t)r->replica_count;
-    return __builtin_popcount(r->isr) >= wanted;
+    return __builtin_popcount(isr) >= wanted;
+}
+
+bool isr_has_enough(const struct replica *r)
+{
+    return is_enough(r, r->isr);
 }
 
 /* R4: what it has durably, said in this epoch, reaches all that may be committed: the high
@@ -32,6 +37,8 @@ static bool may_join(const struct replica *r, const struct replica_follower *f)
         return false;
     if (durable < r->epoch_start && !CANARY("replica_joins_isr_below_epoch_start"))
         return false;
+    if (f->slow && durable < r->end)
+        return false; /* it would leave again at once */
     return isr_has_enough(r) || durable >= r->end;
 }
 
@@ -40,6 +47,13 @@ static bool is_lagging(const struct replica *r, const struct replica_follower *f
     if (follower_durable(r, f) >= r->end)
         return false;
     return now_ns - f->caught_up_ns > r->config.lag_max_ns;
+}
+
+/* R16: who waits for one with a full disk waits until a person frees space. While enough others are
+ * in sync it leaves, and comes back when it has room. */
+static bool is_spared(const struct replica *r, const struct replica_follower *f, uint32_t others)
+{
+    return f->slow && follower_durable(r, f) < r->end && is_enough(r, others);
 }
 
 static uint32_t isr_wanted(const struct replica *r, uint64_t now_ns, bool lag)
@@ -53,7 +67,8 @@ static uint32_t isr_wanted(const struct replica *r, uint64_t now_ns, bool lag)
             offset_t durable = follower_durable(r, f);
             /* R5: it lacks what it acknowledged; who waits for it waits for nothing. */
             bool lost = durable >= 0 && durable < r->hw;
-            if (lost || (lag && is_lagging(r, f, now_ns)))
+            bool spared = is_spared(r, f, wanted & ~place_bit(i));
+            if (lost || spared || (lag && is_lagging(r, f, now_ns)))
                 wanted &= ~place_bit(i);
         } else if (may_join(r, f)) {
             wanted |= place_bit(i);

@@ -255,6 +255,7 @@ static void take_ends(struct replica *r, struct replica_follower *f,
     f->fetch_offset = in->fetch_offset;
     f->flushed_end = in->flushed_end;
     f->counted = f->answer == ANSWER_NONE;
+    f->slow = in->slow && follower_durable(r, f) < r->end;
     if (resumed)
         f->told_hw = -1;
     if (!f->counted) {

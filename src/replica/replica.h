@@ -124,7 +124,7 @@ struct replica_fetched {
     uint64_t session;
     offset_t fetch_offset, flushed_end;
     leader_epoch_t last_fetched_epoch;
-    bool stop, want;
+    bool stop, want, slow;
 };
 
 struct replica_arrived {
@@ -217,6 +217,7 @@ struct replica_follower {
     bool order;   /* it wants data from fetch_offset, and none was sent */
     bool gone;    /* its connection is: nothing can be told */
     bool hw_due;  /* told alone when no data takes it along */
+    bool slow;    /* it lacks records, and says that it has no room for them (R16) */
     enum follower_answer answer;
     leader_epoch_t diverging_epoch;
     offset_t diverging_end;
@@ -278,6 +279,7 @@ struct replica {
     uint64_t session;
     offset_t leader_hw;
     uint64_t retry_ns; /* fetch again then; 0: not waiting */
+    bool full;         /* the last append failed for want of space (R16) */
     struct {
         uint64_t session;
         leader_epoch_t leader_epoch;
@@ -338,7 +340,7 @@ struct replica_delta_row {
     uint64_t session;
     offset_t fetch_offset, flushed_end, log_start;
     leader_epoch_t last_fetched_epoch;
-    bool want;
+    bool want, slow;
 };
 /* False: the leader knows all. Else the row counts as told. again: also when nothing is new (the
  * stream's sign of life). */

@@ -64,7 +64,7 @@ struct replica_delta {
     offset_t fetch_offset, flushed_end, log_start;
     leader_epoch_t last_fetched_epoch;
     uint64_t session;
-    bool stop, want;
+    bool stop, want, slow;
 };
 
 /* One row of ReplicaData, decoded by the follower's shard (always the owner: streams are per

@@ -56,6 +56,7 @@ static void leader_add_row(struct leader_link *leader, const struct partition *p
     out->session = row->session;
     out->has_want = true;
     out->want = row->want;
+    out->has_slow = out->slow = row->slow;
 }
 
 static void leader_send(struct partition_table *table, struct leader_link *leader)
@@ -555,6 +556,7 @@ void partition_delta(struct partition_table *table, struct replica_delta *delta)
         .last_fetched_epoch = delta->last_fetched_epoch,
         .stop = delta->stop,
         .want = delta->want,
+        .slow = delta->slow,
     };
     take_way(p, delta);
     partition_step(p, &ev);

@@ -273,6 +273,7 @@ static err_t delta_read(const struct session *session, const Karst__ReplicaFetch
         .session = row->session,
         .stop = row->has_stop && row->stop,
         .want = row->want,
+        .slow = row->has_slow && row->slow,
     };
     bool sound = wire_get_uuid(&row->topic_id, &ret_delta->id.topic) && row->index >= 0 &&
                  row->fetch_offset >= 0 && row->flushed_end >= 0 && row->log_start >= 0;

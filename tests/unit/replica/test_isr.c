@@ -171,6 +171,47 @@ START_TEST(a_member_that_lost_what_it_acknowledged_is_removed_at_once) /* R5 */
 }
 END_TEST
 
+static void full_disk_at(struct replica_lab *lab, node_id_t follower, offset_t end)
+{
+    replica_lab_fetched(lab, (struct replica_fetched){
+                                 .follower = follower,
+                                 .broker_epoch = lab->peers[follower - 1].broker_epoch,
+                                 .leader_epoch = 5,
+                                 .session = 501, /* it was cut after the failed append */
+                                 .fetch_offset = end,
+                                 .flushed_end = end,
+                                 .last_fetched_epoch = 5,
+                                 .want = true,
+                                 .slow = true,
+                             });
+}
+
+START_TEST(who_has_a_full_disk_is_not_waited_for) /* R16 */
+{
+    struct replica_lab *lab = replica_lab_leader(&(struct lab_setup){.epoch = 5, .min_insync = 2});
+    replica_lab_append(lab, 10);
+    replica_lab_fetch_from(lab, 2, 10);
+    replica_lab_fetch_from(lab, 3, 10);
+    full_disk_at(lab, 3, 10);
+    ck_assert_uint_eq(lab->proposals, 0); /* it lacks nothing yet */
+    replica_lab_append(lab, 10);
+    full_disk_at(lab, 3, 10);
+    ck_assert_uint_eq(lab->proposals, 1);
+    ck_assert_int_eq(replica_lab_proposed(lab), 12);
+    replica_lab_altered(lab, ERR_OK);
+    lab->partition.isr_count = 2;
+    replica_lab_image(lab);
+    full_disk_at(lab, 3, 10); /* it has all that is committed, and would leave again at once */
+    ck_assert_uint_eq(lab->proposals, 1);
+    full_disk_at(lab, 2, 10); /* with it there would be too few */
+    ck_assert_uint_eq(lab->proposals, 1);
+    full_disk_at(lab, 3, 20);
+    ck_assert_uint_eq(lab->proposals, 2); /* it had room after all */
+    ck_assert_int_eq(replica_lab_proposed(lab), 123);
+    replica_lab_free(lab);
+}
+END_TEST
+
 START_TEST(a_follower_a_round_trip_behind_does_not_lag)
 {
     struct replica_lab *lab =
@@ -255,6 +296,6 @@ CHECK_MAIN("replica/isr", a_follower_joins_only_at_the_epochs_start,
            one_proposal_is_in_flight, a_refusal_ends_the_maximal_isr,
            an_unknown_outcome_keeps_the_maximal_isr, an_answer_is_never_taken_for_anothers,
            a_member_that_lost_what_it_acknowledged_is_removed_at_once,
-           a_follower_a_round_trip_behind_does_not_lag, an_idle_partition_has_no_laggards,
-           a_loop_that_stood_still_blames_nobody,
+           who_has_a_full_disk_is_not_waited_for, a_follower_a_round_trip_behind_does_not_lag,
+           an_idle_partition_has_no_laggards, a_loop_that_stood_still_blames_nobody,
            a_newer_incarnation_is_a_follower_of_which_nothing_is_known)
