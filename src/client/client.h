@@ -3,17 +3,19 @@
  *
  *   brokers:    IDLE ──[dial]──> DIALING ──[connected]──> GREETING ──[hello]──> READY
  *               any ──[closed, silent, refused]──> IDLE, after a short wait
- *   partition:  records ──[client_produce]──> open batch ──[full, linger]──> sealed ──[sent]──>
- * under way ──[acknowledged]──> done; ──[retriable]──> sealed again, first all of the partition
- * that is under way must have come back (order is kept by that)
+ *   partition:  records ──[client_produce]──> open batch ──[full, linger]──> sealed
+ *               sealed ──[sent]──> under way ──[acknowledged]──> done
+ *               under way ──[retriable]──> sealed again; first all of the partition that is under
+ *               way must have come back (order is kept by that)
  *
  * Ownership: what client_new allocates is the client's; messages are copied; done batches and
- * fetched slices are the caller's until it gives them back. Thread:    one at a time. Upcalls and
- * timers of env come on the loop's thread and take hooks->lock; the other functions are called with
- * the lock held, on any thread, and never call into env but for its clock: what they want done is
- * told by hooks->wake, upon which the owner has client_turn called on the loop's thread. Bounds:
- * buffer.memory, fetch.buffer.memory; one request for each broker and purpose beside those of
- * max.in.flight. */
+ * fetched slices are the caller's until it gives them back.
+ * Thread: one at a time. Upcalls and timers of env come on the loop's thread and take hooks->lock;
+ * the other functions are called with the lock held, on any thread, and never call into env but for
+ * its clock: what they want done is told by hooks->wake, upon which the owner has client_turn
+ * called on the loop's thread.
+ * Bounds: buffer.memory, fetch.buffer.memory; one request for each broker and purpose beside those
+ * of max.in.flight. */
 #ifndef KARST_CLIENT_CLIENT_H
 #define KARST_CLIENT_CLIENT_H
 

@@ -82,7 +82,7 @@ struct env_disk {
     err_t (*sync_now)(void *self, env_file file);
     err_t (*sync_names)(void *self, const char *directory); /* "" is the log directory itself */
     /* Blocks until all that was written, cut and named on the disk is durable: for start and stop,
-     * where many files would each cost a sync. ERR_UNSUPPORTED_VERSION: nothing was done, since this
+     * where many files would each cost a sync. ERR_UNSUPPORTED_VERSION: nothing was done, since the
      * disk can't, or would not tell of failures (R18): each file is to be synced. After another
      * failure the directory is offline, like after a failed sync. */
     err_t (*sync_all)(void *self);

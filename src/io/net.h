@@ -4,16 +4,19 @@
  *                 │                        │                        │
  *   RESOLVING ────┴──[resolved]──> CONNECTING ──[net_connected]──> OPEN ──[net_fail]──> DEAD
  *       └──────────────┴──[net_fail]──> DEAD                        │                    │
- *                                         finish, all sent [net_linger]      upcall closed
- * [net_tell] v                    v LINGERING ──> FREE <─────┘ drop: from anywhere to FREE.
+ *                                       finish, all sent [net_linger]    upcall closed [net_tell]
+ *                                                                   ▼                    │
+ *                                                               LINGERING ──> FREE <─────┘
+ *   drop: from anywhere to FREE.
  *
  * A connection reads when nothing pauses it: its actor, its own output over the bound, bytes that
  * it has read and not yet handed over, or the shard's budget. What pauses in the middle of a read
  * keeps the rest of what was read: a paused connection hands over nothing. Upcalls other than
  * accepted and received are notes ("news") that net_work tells, so that none comes from within a
- * call of the actor's. Memory: connections live in one table of connections_max; a frame's bytes
- * are charged to the budget; the queue of output grows with what the actor sends, which the bound
- * makes it stop. Thread: the shard's, but what begins with io_net_count or io_net_hand. */
+ * call of the actor's.
+ * Memory: connections live in one table of connections_max; a frame's bytes are charged to the
+ * budget; the queue of output grows with what the actor sends, which the bound makes it stop.
+ * Thread: the shard's, but what begins with io_net_count or io_net_hand. */
 #ifndef KARST_IO_NET_H
 #define KARST_IO_NET_H
 

@@ -1,7 +1,8 @@
 /* timers.h - the timers of one loop: a heap, and a timerfd that makes the loop's wait end in time.
  *
  * A timerfd and not the loops' own timers, because these run on CLOCK_MONOTONIC in milliseconds:
- * ours see a suspended machine (R10), and both loops share the code. Thread: the loop's. */
+ * ours see a suspended machine (R10), and both loops share the code.
+ * Thread: the loop's. */
 #ifndef KARST_IO_TIMERS_H
 #define KARST_IO_TIMERS_H
 

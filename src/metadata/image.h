@@ -8,7 +8,8 @@
  *   image ──edit_begin──▶ edit ──apply record*──▶ edit ──edit_finish──▶ image', difference
  *
  * Ownership: references; image_unref frees with the last one. What getters return lives as long as
- * the image. Thread:    images and differences are read on any thread; an edit belongs to one.
+ *            the image.
+ * Thread:    images and differences are read on any thread; an edit belongs to one.
  * Memory:    there is no going on without it: an allocation that fails aborts.
  * Errors:    a record that can't be applied leaves the edit as it was and says why: the controller
  *            never proposes it, and a broker that reads one from the log stops (R3, R27). */

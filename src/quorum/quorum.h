@@ -4,9 +4,9 @@
  * An actor of its own, number `shards` of its node. It has no sockets: frames to and from peers
  * pass through shard 0 by mail. A voter's life:
  *
- *   quorum_new [load: term, vote, snapshot, log → image] ──quorum_start──▶ raft follower ⇄
- * candidate ⇄ leader leader ──own-term barrier applied──▶ controller active ──any loss of
- * leadership──▶ inactive
+ *   quorum_new [load: term, vote, snapshot, log → image] ──quorum_start──▶ follower ⇄ candidate
+ *   candidate ──majority of votes──▶ leader
+ *   leader ──own-term barrier applied──▶ controller active ──any loss of leadership──▶ inactive
  *
  * Every message below begins with struct env_message; who receives it owns it (free) and the
  * references in it.
@@ -156,6 +156,7 @@ struct quorum_view {
     uint64_t term, commit_index, last_index, applied_index, snapshot_index;
     node_id_t leader_node; /* -1 */
     uint64_t truncations, snapshots_taken, snapshots_installed, elections_won;
+    uint64_t early_elections; /* begun on proof of the leader's death (election.c) */
     uint64_t clamped, held, stale, covered; /* how often the guard acted (raft_guard.c) */
 };
 void quorum_look(const struct quorum *quorum, struct quorum_view *ret_view);

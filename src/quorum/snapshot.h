@@ -1,11 +1,10 @@
 /* snapshot.h - the image at an index as a file beside the metadata log: <index>-<term>.checkpoint
  *
- *   4 magic  4 version  4 bytes of the head  SnapshotHead (proto/quorum.proto)  image  4 CRC32C of
- * all
+ *   4 magic  4 version  4 bytes of the head  SnapshotHead (proto/quorum.proto)  image  4 CRC32C
  *
  * Written aside, synced, renamed, its directory synced: a file of that name is whole. It is the
- * same file on every node, so that an observer stores the bytes that a voter serves. Thread: the
- * quorum's. */
+ * same file on every node, so that an observer stores the bytes that a voter serves.
+ * Thread: the quorum's. */
 #ifndef KARST_QUORUM_SNAPSHOT_H
 #define KARST_QUORUM_SNAPSHOT_H
 

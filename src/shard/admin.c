@@ -6,8 +6,8 @@
 /* Requests that somebody else decides: the active controller (Admin, and most of Cluster), or this
  * node's quorum (Quorum).
  *
- *   a client's: ids are fixed ─▶ call, tried until the deadline ─▶ the own image is awaited ─▶
- * reply a broker's: this node's quorum, one try: what was forwarded is not forwarded again (R26) */
+ *   a client's: ids are fixed ─▶ call, tried until the deadline ─▶ own image awaited ─▶ reply
+ *   a broker's: this node's quorum, one try: what was forwarded is not forwarded again (R26) */
 
 enum { ADMIN_TIMEOUT_MS_MAX = 60 * 60 * 1000 };
 

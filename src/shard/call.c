@@ -6,9 +6,11 @@
 /* A call and its tries:
  *
  *   IDLE ──[a controller is known]──▶ AT_QUORUM (it is ours) or AT_PEER ──answer──▶ done
- *    ▲                                      │
- *    └── not the controller any more, connection lost, leader changed: after a backoff, or news of
- * a leader ◀──────────────────────────┘                 deadline: done, REQUEST_TIMED_OUT */
+ *    ▲                                                  │
+ *    └── not the controller, connection lost, leader ───┘
+ *        changed: after a backoff, or news of a leader
+ *
+ *   deadline: done, REQUEST_TIMED_OUT */
 
 enum { CALL_BACKOFF_NS = 20 * 1000 * 1000, CALL_JITTER_NS = 30 * 1000 * 1000 };
 

@@ -7,9 +7,9 @@
 
 /* The broker's life in its cluster; shard 0 only:
  *
- *   REGISTERING ──its epoch──▶ RUNNING ──shard_drain──▶ LEAVING ──may_shut_down, or the time is
- * over──▶ ▲────not registered─────┘                                  STOPPING ──all shards──▶
- * STOPPED
+ *   REGISTERING ──its epoch──▶ RUNNING ──shard_drain──▶ LEAVING
+ *        ▲────not registered─────┘
+ *   LEAVING ──may_shut_down, or the time is over──▶ STOPPING ──all shards──▶ STOPPED
  *
  * The lease (R10): until the send time of the last answered heartbeat + session timeout, never from
  * the time of the answer; every shard is told, and reads the clock again when it replies. */

@@ -107,7 +107,7 @@ struct partition_found {
     struct partition_id id;
     uint32_t disk;    /* index in env->disks */
     bool in_manifest; /* it may have acknowledged: else it is made anew when it is broken (R1) */
-    bool synced;      /* log_dir_open made durable what it holds, for the first who opens it (R14) */
+    bool synced;      /* log_dir_open made durable what it holds, for its first opener (R14) */
     char folder[TOPIC_NAME_MAX + 16];
 };
 void partition_table_found(struct partition_table *table, const struct partition_found *found,
