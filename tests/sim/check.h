@@ -13,14 +13,14 @@
 #define KARST_TESTS_SIM_CHECK_H
 
 #include "metadata/image.h"
-#include "sim/sim_run.h"
+#include "sim/sim_load.h"
 
 /* ---- data ---- */
 
 struct check_data *check_data_new(struct sim_run *run);
 void check_data_free(struct check_data *data);
-/* Partitions that are checked: all of this topic's. */
-void check_data_topic(struct check_data *data, const char *name, bool idempotent);
+/* Partitions that are checked: all of this topic's, which outlives the run. */
+void check_data_topic(struct check_data *data, const struct load_topic *topic);
 /* The newest committed image has moved. */
 void check_data_image(struct check_data *data, const struct image *image);
 void check_data_shard(struct check_data *data, struct sim_node *node, unsigned shard);
@@ -46,6 +46,14 @@ struct check_ack {
     int32_t base_sequence;
 };
 void check_data_acked(struct check_data *data, const struct check_ack *ack);
+/* libkarst said that this record of its stands there. Its values are serial numbers, which grow by
+ * one in each partition; one that it gave up leaves a gap. */
+void check_data_delivered(struct check_data *data, const struct partition_id *id, offset_t offset,
+                          uint64_t serial);
+void check_data_gave_up(struct check_data *data, const struct partition_id *id);
+/* By name; false: it is not there yet. */
+bool check_data_partition(const struct check_data *data, const char *topic, int32_t index,
+                          struct partition_id *ret_id);
 /* bytes: batches that a fetch at offset gave. *ret_next: the offset after them. */
 void check_data_read(struct check_data *data, const struct partition_id *id, offset_t offset,
                      offset_t high_watermark, struct bytes batches, offset_t *ret_next);

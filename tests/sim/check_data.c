@@ -47,11 +47,16 @@ struct truth {
     struct held replicas[RUN_NODES_MAX];
     struct sequence sequences[PRODUCERS_MAX];
     size_t sequence_count;
+    bool has_serials;  /* libkarst's: the first 8 bytes of each value */
+    bool may_skip;     /* it gave a record up */
+    uint64_t *serials; /* by offset */
+    size_t serial_capacity;
+    uint64_t next_serial;
 };
 
 struct topic {
     const char *name;
-    bool idempotent;
+    bool idempotent, has_serials;
     int32_t partitions; /* 0: not made yet */
     struct truth *parts;
 };
@@ -73,17 +78,20 @@ struct check_data *check_data_new(struct sim_run *run)
 void check_data_free(struct check_data *data)
 {
     for (size_t t = 0; t < data->topic_count; t++) {
-        for (int32_t i = 0; i < data->topics[t].partitions; i++)
+        for (int32_t i = 0; i < data->topics[t].partitions; i++) {
             free(data->topics[t].parts[i].truth);
+            free(data->topics[t].parts[i].serials);
+        }
         free(data->topics[t].parts);
     }
     free(data);
 }
 
-void check_data_topic(struct check_data *data, const char *name, bool idempotent)
+void check_data_topic(struct check_data *data, const struct load_topic *topic)
 {
     ASSERT(data->topic_count < TOPICS_MAX);
-    data->topics[data->topic_count++] = (struct topic){.name = name, .idempotent = idempotent};
+    data->topics[data->topic_count++] = (struct topic){
+        .name = topic->name, .idempotent = topic->idempotent, .has_serials = topic->karst};
 }
 
 static struct truth *part_find(const struct check_data *data, const struct partition_id *id)
@@ -192,6 +200,7 @@ void check_data_image(struct check_data *data, const struct image *image)
                 topic->parts[i].id = (struct partition_id){now->id, i};
                 topic->parts[i].topic = topic->name;
                 topic->parts[i].idempotent = topic->idempotent;
+                topic->parts[i].has_serials = topic->has_serials;
             }
         }
         for (int32_t i = 0; i < topic->partitions; i++)
@@ -233,6 +242,34 @@ static void truth_sequence(struct check_data *data, struct truth *part,
     part->sequences[i].next = info->base_sequence + info->record_count;
 }
 
+static void truth_serial(struct check_data *data, struct truth *part, const struct record *record)
+{
+    uint64_t serial = record->value.len < 8 ? UINT64_MAX : get_u64(record->value.data);
+    if (serial < part->next_serial || (serial > part->next_serial && !part->may_skip))
+        sim_fail(data->run, "libkarst's records stand once and in order",
+                 "%s-%d at %" PRId64 ": serial %" PRIu64 ", expected was %" PRIu64, part->topic,
+                 part->id.index, record->offset, serial, part->next_serial);
+    part->next_serial = serial + 1;
+    size_t at = (size_t)record->offset;
+    if (at >= part->serial_capacity) {
+        part->serial_capacity = (at + 1) * 2;
+        part->serials = realloc(part->serials, part->serial_capacity * sizeof part->serials[0]);
+        ASSERT(part->serials != NULL);
+    }
+    part->serials[at] = serial;
+}
+
+static void truth_serials(struct check_data *data, struct truth *part, const uint8_t *batch,
+                          size_t bytes)
+{
+    struct record_cursor cursor;
+    struct record record;
+    if (record_cursor_init(&cursor, batch, bytes) != ERR_OK)
+        return; /* the reader finds it */
+    while (record_cursor_next(&cursor, &record) == ERR_OK)
+        truth_serial(data, part, &record);
+}
+
 static void truth_add(struct check_data *data, struct truth *part, const struct batch_info *info)
 {
     if (part->truth_count == part->truth_capacity) {
@@ -262,7 +299,6 @@ struct walk {
 
 static err_t walk_visit(void *context, const struct batch_info *info, const uint8_t *batch)
 {
-    (void)batch;
     struct walk *walk = context;
     struct truth *part = walk->part;
     if (info->base_offset >= walk->until)
@@ -276,6 +312,8 @@ static err_t walk_visit(void *context, const struct batch_info *info, const uint
     walk->next = info->last_offset + 1;
     if (info->base_offset >= part->truth_end && walk->adds) {
         truth_add(walk->data, part, info);
+        if (part->has_serials)
+            truth_serials(walk->data, part, batch, info->bytes);
         return ERR_OK;
     }
     size_t at = truth_at(part, info->base_offset);
@@ -544,6 +582,39 @@ void check_data_acked(struct check_data *data, const struct check_ack *ack)
     }
     data->run->counters.acknowledged += (uint64_t)ack->count;
     check_isr_has_all(data, part, "it was acknowledged");
+}
+
+void check_data_delivered(struct check_data *data, const struct partition_id *id, offset_t offset,
+                          uint64_t serial)
+{
+    struct truth *part = part_find(data, id);
+    ASSERT(part != NULL);
+    if (offset < 0 || offset >= part->truth_end || part->serials[offset] != serial)
+        sim_fail(data->run, "what is acknowledged is committed",
+                 "%s-%d: libkarst's record %" PRIu64 " was delivered at %" PRId64
+                 "; committed up to %" PRId64,
+                 part->topic, part->id.index, serial, offset, part->truth_end);
+    data->run->counters.acknowledged++;
+    data->run->counters.delivered++;
+    check_isr_has_all(data, part, "it was delivered");
+}
+
+void check_data_gave_up(struct check_data *data, const struct partition_id *id)
+{
+    struct truth *part = part_find(data, id);
+    ASSERT(part != NULL);
+    part->may_skip = true;
+}
+
+bool check_data_partition(const struct check_data *data, const char *topic, int32_t index,
+                          struct partition_id *ret_id)
+{
+    for (size_t t = 0; t < data->topic_count; t++)
+        if (strcmp(data->topics[t].name, topic) == 0 && index < data->topics[t].partitions) {
+            *ret_id = data->topics[t].parts[index].id;
+            return true;
+        }
+    return false;
 }
 
 void check_data_read(struct check_data *data, const struct partition_id *id, offset_t offset,

@@ -21,6 +21,12 @@ const struct load_topic load_topics[LOAD_TOPICS] = {
      .min_isr = 1,
      .idempotent = true},
     {.name = "clicks", .partitions = 2, .replication_factor = 2, .min_isr = 1},
+    {.name = "ledger",
+     .partitions = 3,
+     .replication_factor = 3,
+     .min_isr = 2,
+     .idempotent = true,
+     .karst = true},
 };
 
 /* ---- connections ---- */
@@ -375,12 +381,13 @@ static void client_add(struct sim_run *run, const struct client_role *role)
 void sim_clients_add(struct sim_run *run)
 {
     for (int i = 0; i < LOAD_TOPICS; i++)
-        check_data_topic(run->data, load_topics[i].name, load_topics[i].idempotent);
+        check_data_topic(run->data, &load_topics[i]);
     client_add(run, &admin_role);
     client_add(run, &producer_role);
     client_add(run, &producer_role);
     client_add(run, &consumer_role);
     client_add(run, &consumer_role);
+    sim_karst_add(run);
 }
 
 void sim_client_free(struct sim_client *client)

@@ -12,18 +12,9 @@
 
 #include "proto/rpc.pb-c.h"
 #include "record/batch.h"
-#include "sim/sim_run.h"
+#include "sim/sim_load.h"
 #include "wire/wire.h"
 
-enum { LOAD_TOPICS = 3, LOAD_PARTITIONS_MAX = 4 };
-
-/* The topics of the load: made by the admin client, known to all. */
-struct load_topic {
-    const char *name;
-    int32_t partitions, replication_factor, min_isr;
-    bool idempotent; /* acks=all; else producers ask for acks=1 */
-};
-extern const struct load_topic load_topics[LOAD_TOPICS];
 
 struct client_partition {
     node_id_t leader;

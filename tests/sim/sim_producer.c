@@ -326,7 +326,8 @@ static void producer_start(struct sim_client *client)
         producer->calls[i].call =
             (struct client_call){.method = WIRE_PRODUCE, .done = produce_done};
     for (int topic = 0; topic < LOAD_TOPICS; topic++)
-        for (int32_t index = 0; index < load_topics[topic].partitions; index++)
+        for (int32_t index = 0; !load_topics[topic].karst && index < load_topics[topic].partitions;
+             index++)
             producer->lanes[producer->lane_count++] =
                 (struct lane){.topic = topic,
                               .index = index,

@@ -170,6 +170,7 @@ static void run_heal(struct sim_run *run)
     }
     for (unsigned i = 0; i < run->client_count; i++)
         sim_client_end_load(run->clients[i]);
+    sim_karst_end_load(run->karst);
 }
 
 /* Polls until ready says so; else the promise of convergence is broken. */
@@ -208,7 +209,8 @@ static bool healed(struct sim_run *run, char *ret_why, size_t size)
     for (unsigned i = 0; i < run->client_count; i++)
         if (!sim_client_idle(run->clients[i], ret_why, size))
             return false;
-    return check_data_converged(run->data, ret_why, size);
+    return sim_karst_idle(run->karst, ret_why, size) &&
+           check_data_converged(run->data, ret_why, size);
 }
 
 static bool all_read(struct sim_run *run, char *ret_why, size_t size)
@@ -216,7 +218,7 @@ static bool all_read(struct sim_run *run, char *ret_why, size_t size)
     for (unsigned i = 0; i < run->client_count; i++)
         if (!sim_client_idle(run->clients[i], ret_why, size))
             return false;
-    return true;
+    return sim_karst_idle(run->karst, ret_why, size);
 }
 
 static void run_phases(struct sim_run *run, const struct run_options *options)
@@ -230,6 +232,7 @@ static void run_phases(struct sim_run *run, const struct run_options *options)
     run_phase(run, RUN_READ);
     for (unsigned i = 0; i < run->client_count; i++)
         sim_client_read_all(run->clients[i]);
+    sim_karst_read_all(run->karst);
     if (!run_until_ready(run, options, all_read, READ_NS))
         return;
     check_data_final(run->data);
@@ -286,6 +289,7 @@ void sim_run_free(struct sim_run *run)
 {
     for (unsigned i = 0; i < run->client_count; i++)
         sim_client_free(run->clients[i]);
+    sim_karst_free(run->karst);
     for (unsigned i = 0; i < run->node_count; i++)
         sim_node_free(run->nodes[i]);
     check_data_free(run->data);

@@ -22,6 +22,7 @@ enum {
 
 struct sim_node;
 struct sim_client;
+struct sim_karst;
 struct check_data;
 struct check_quorum;
 
@@ -31,12 +32,14 @@ enum run_phase { RUN_SAFETY, RUN_HEAL, RUN_READ, RUN_DONE };
 #define RUN_COUNTERS(X)                                                                            \
     X(acknowledged, "records acknowledged with acks=all")                                          \
     X(elections, "elections of the quorum won")                                                    \
+    X(early_elections, "elections begun on proof of the leader's death")                           \
     X(leader_changes, "partitions that changed their leader")                                      \
     X(truncations, "logs cut back, of partitions and of the quorum")                               \
     X(isr_shrinks, "replicas that left an ISR")                                                    \
     X(isr_growths, "replicas that joined one")                                                     \
     X(snapshots_installed, "metadata snapshots taken over from another node")                      \
     X(torn_writes, "files torn by a power cut")                                                    \
+    X(delivered, "records that libkarst produced and was told of")                                 \
     X(read, "records read by consumers")                                                           \
     X(crashes, "processes killed or machines cut off from power")                                  \
     X(retries, "batches sent again by producers")                                                  \
@@ -63,6 +66,7 @@ struct sim_run {
     unsigned node_count, voter_count;
     struct sim_client *clients[RUN_CLIENTS_MAX];
     unsigned client_count;
+    struct sim_karst *karst;
     struct check_data *data;
     struct check_quorum *quorum;
     struct run_counters counters;
