@@ -443,7 +443,7 @@ void leader_peer_died(struct quorum *quorum, node_id_t node, const struct uuid *
         decide_died(quorum, proof);
 }
 
-/* The voter whose log is longest, of those whose brokers live: a dead one's may be as long. */
+/* The voter whose log is longest; not one whose broker is fenced: a dead one's may be as long. */
 static raft_id successor(const struct quorum *quorum)
 {
     const struct raft *raft = &quorum->raft;
@@ -456,7 +456,7 @@ static raft_id successor(const struct quorum *quorum)
             image_broker(quorum->feed.image, members_node(server->id));
         raft_index index = raft->leader_state.progress[i].match_index;
         if (server->role != RAFT_VOTER || server->id == raft->id || index <= best_index ||
-            broker == NULL || broker->state != BROKER_STATE_ACTIVE)
+            (broker != NULL && broker->state != BROKER_STATE_ACTIVE))
             continue;
         best = server->id;
         best_index = index;

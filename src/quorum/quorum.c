@@ -638,6 +638,7 @@ void quorum_look(const struct quorum *quorum, struct quorum_view *ret_view)
         view.snapshots_taken = quorum->io.snapshots_taken;
         view.snapshots_installed = quorum->io.snapshots_installed;
         view.elections_won = quorum->elections_won;
+        view.early_elections = quorum->io.early_elections;
         view.clamped = quorum->io.clamped;
         view.held = quorum->io.held;
         view.stale = quorum->io.stale;

@@ -55,8 +55,9 @@ static void session_forget(struct shard *shard, struct session *session)
     struct list_node *node;
     while ((node = session->requests.next) != &session->requests)
         request_detach(shard, list_entry(node, struct request, link));
-    /* Closed connections of brokers are a hint that they died (R10). */
-    if (session->node != NO_NODE)
+    /* Closed connections of brokers are a hint that they died (R10); those of probes are not, or
+     * two nodes would probe each other for ever. */
+    if (session->node != NO_NODE && session->spoke)
         probe_hint(shard, session->node);
     free(session);
 }
@@ -102,6 +103,7 @@ void session_received(struct shard *shard, struct session *session, struct frame
         frame_unref(frame);
         return;
     }
+    session->spoke = session->named;
     struct request *request = NULL;
     switch (session->codec->decode(shard, session, frame, &request)) {
     case CODEC_REQUEST:

@@ -23,6 +23,7 @@ struct session {
     uint64_t since_ns;
     char peer_name[SESSION_PEER_NAME_SIZE]; /* "10.0.0.7:51234" */
     bool named;                             /* the hello was taken */
+    bool spoke;                             /* and more came than that, which is all of a probe */
     bool paused;
     bool doomed; /* closed when the turn ends */
     /* Who the hello said it is (R12): node -1 for a client. */

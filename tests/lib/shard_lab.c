@@ -179,11 +179,14 @@ static void quorum_mail(void *actor, void *mail)
     } else if (message->type == QUORUM_PEER_DIED) {
         node->died++;
         node->died_node = ((struct quorum_peer_died *)mail)->node;
+        node->died_term = ((struct quorum_peer_died *)mail)->led_term;
     } else if (message->type == QUORUM_PEER_ANSWER) {
         node->peer_answers++;
         node->peer_answer = *(struct quorum_peer_answer *)mail;
     } else if (message->type == QUORUM_PEER_LOST) {
         node->lost++;
+    } else if (message->type == QUORUM_HAND_OVER) {
+        node->hand_overs++;
     }
     quorum_message_free(message);
 }
@@ -545,6 +548,7 @@ void lab_run(struct lab *lab, uint64_t ms)
 
 void lab_lead(struct lab *lab, node_id_t leader)
 {
+    lab->term++;
     for (unsigned i = 0; i < lab->node_count; i++) {
         struct lab_node *node = &lab->nodes[i];
         node->active = node->id == leader;
@@ -559,6 +563,7 @@ void lab_lead(struct lab *lab, node_id_t leader)
                          lab->nodes[leader - 1].host->name);
             }
             news->active_here = node->active;
+            news->term = lab->term;
             quorum_post(node, j, &news->message, QUORUM_LEADER);
         }
     }

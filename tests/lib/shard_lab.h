@@ -28,6 +28,8 @@ struct lab_node {
     unsigned registers, heartbeats, creates, deletes, alters, allocates, others, oneways, died,
         lost;
     node_id_t call_peer, create_peer, died_node;
+    uint64_t died_term;                    /* in which that one led the quorum */
+    unsigned hand_overs;                   /* of the lead of the quorum */
     struct quorum_peer_answer peer_answer; /* the last one; its frame is gone */
     unsigned peer_answers;
     struct frame *last_create;
@@ -61,6 +63,7 @@ struct lab {
     unsigned closed_count;
     struct image *image;
     uint32_t correlation;
+    uint64_t term; /* raised by lab_lead */
 };
 
 /* Nodes run, but nobody leads, and there is no image. */

@@ -175,6 +175,7 @@ static void member_counted(struct check_quorum *check, const struct quorum_view 
 {
     struct run_counters *counters = &check->run->counters;
     counters->elections += now->elections_won - was->elections_won;
+    counters->early_elections += now->early_elections - was->early_elections;
     counters->truncations += now->truncations - was->truncations;
     counters->snapshots_installed += now->snapshots_installed - was->snapshots_installed;
 }

@@ -450,6 +450,22 @@ void lab_contact(struct lab *lab, unsigned leader, unsigned voter)
     lab_inject(lab, voter, leader, &contact);
 }
 
+void lab_prove(struct lab *lab, unsigned node, unsigned dead, uint64_t term)
+{
+    struct quorum_peer_died *died = calloc(1, sizeof *died);
+    died->message.type = QUORUM_PEER_DIED;
+    died->node = (node_id_t)dead;
+    died->led_term = term;
+    post(lab, node, died);
+}
+
+void lab_hand_over(struct lab *lab, unsigned node)
+{
+    struct env_message *message = calloc(1, sizeof *message);
+    message->type = QUORUM_HAND_OVER;
+    post(lab, node, message);
+}
+
 struct frame *lab_call(struct lab *lab, unsigned node, uint16_t method,
                        const ProtobufCMessage *message, unsigned ms)
 {

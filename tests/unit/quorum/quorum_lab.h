@@ -91,6 +91,11 @@ void lab_inject(struct lab *lab, unsigned from, unsigned to, const Karst__RaftMe
 /* The leader hears of the voter, and nothing else: it does not step down for silence. */
 void lab_contact(struct lab *lab, unsigned leader, unsigned voter);
 
+/* node's shard has found that dead, which led term, is dead: true or not. */
+void lab_prove(struct lab *lab, unsigned node, unsigned dead, uint64_t term);
+/* node is about to end. */
+void lab_hand_over(struct lab *lab, unsigned node);
+
 /* Any request; the reply or error frame (the caller's), at most ms later. NULL: none came. */
 struct frame *lab_call(struct lab *lab, unsigned node, uint16_t method,
                        const ProtobufCMessage *message, unsigned ms);

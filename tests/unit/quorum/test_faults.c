@@ -10,7 +10,7 @@
 static void random_fault(struct lab *lab, struct rng *rng)
 {
     unsigned node = (unsigned)rng_below(rng, lab->nodes);
-    switch (rng_below(rng, 10)) {
+    switch (rng_below(rng, 13)) {
     case 0:
     case 1: {
         unsigned down = 0;
@@ -37,6 +37,28 @@ static void random_fault(struct lab *lab, struct rng *rng)
     }
     case 7:
         sim_disk_slow(lab->node[node].disk, (uint32_t)rng_between(rng, 1, 200));
+        break;
+    case 8: /* of whoever leads, for some or all, true or not */
+        for (unsigned i = 0; i < lab->voters; i++) {
+            struct quorum_view view = lab_look(lab, i);
+            if (view.leader_node >= 0 && lab->node[i].quorum != NULL && rng_chance(rng, 800000))
+                lab_prove(lab, i, (unsigned)view.leader_node, view.term);
+        }
+        break;
+    case 9: { /* the leader dies, and all find out */
+        int leader = lab_leader(lab);
+        if (leader < 0)
+            break;
+        uint64_t term = lab_look(lab, (unsigned)leader).term;
+        lab_stop(lab, (unsigned)leader, rng_chance(rng, 500000));
+        for (unsigned i = 0; i < lab->voters; i++)
+            if (lab->node[i].quorum != NULL)
+                lab_prove(lab, i, (unsigned)leader, term);
+        break;
+    }
+    case 10:
+        if (lab_leader(lab) >= 0)
+            lab_hand_over(lab, (unsigned)lab_leader(lab));
         break;
     default:
         lab_heal(lab);

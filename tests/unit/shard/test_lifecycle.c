@@ -244,6 +244,48 @@ START_TEST(drain_stops_without_the_controller_when_its_time_is_over)
 }
 END_TEST
 
+/* Node 1 leads the quorum, whose voters are nodes 1 and 2, and leads no partition any more. */
+static void drain_of_the_quorums_leader(void)
+{
+    setup(2, 1);
+    struct record_list records;
+    record_list_init(&records);
+    lab_voters(&records, 2);
+    lab_publish(&lab, &records);
+    lab_run(&lab, 100);
+    lab.nodes[0].may_shut_down = true;
+    shard_drain(lab.nodes[0].shards[0], ENV_MS(10000));
+    lab_run(&lab, 100);
+    ck_assert_uint_eq(lab.nodes[0].hand_overs, 1);
+    ck_assert(!lab.nodes[0].exited);
+}
+
+START_TEST(drain_hands_the_quorum_over_first)
+{
+    drain_of_the_quorums_leader();
+    lab_lead(&lab, NO_NODE); /* under way */
+    lab_run(&lab, 100);
+    ck_assert(!lab.nodes[0].exited);
+    lab_lead(&lab, 2);
+    lab_run(&lab, 100);
+    ck_assert(lab.nodes[0].exited);
+    ck_assert_int_eq(lab.nodes[0].exit_code, 0);
+    ck_assert(clean(0));
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(drain_does_not_wait_for_a_successor_for_long)
+{
+    drain_of_the_quorums_leader();
+    lab_run(&lab, 600);
+    ck_assert(lab.nodes[0].exited);
+    ck_assert_int_eq(lab.nodes[0].exit_code, 0);
+    ck_assert(clean(0));
+    lab_fini(&lab);
+}
+END_TEST
+
 START_TEST(a_second_drain_does_not_wait)
 {
     setup(2, 2);
@@ -339,8 +381,9 @@ CHECK_MAIN("shard/lifecycle", a_broker_registers_and_all_its_shards_have_the_lea
            a_broker_that_is_not_known_registers_again, registration_goes_on_until_somebody_answers,
            a_cluster_that_is_not_ours_ends_the_process,
            drain_waits_for_the_controller_then_stops_clean,
-           drain_stops_without_the_controller_when_its_time_is_over, a_second_drain_does_not_wait,
-           a_stop_that_could_not_sync_all_leaves_no_marker,
+           drain_stops_without_the_controller_when_its_time_is_over,
+           drain_hands_the_quorum_over_first, drain_does_not_wait_for_a_successor_for_long,
+           a_second_drain_does_not_wait, a_stop_that_could_not_sync_all_leaves_no_marker,
            a_broker_whose_last_directory_failed_ends_itself,
            a_broker_whose_last_directory_failed_does_not_wait_for_a_silent_controller,
            heartbeats_say_which_replicas_failed_until_they_work_again)

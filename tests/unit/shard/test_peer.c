@@ -321,6 +321,78 @@ START_TEST(a_new_controller_finds_who_died_with_the_old_one)
 }
 END_TEST
 
+/* Three nodes; the first ones are voters. */
+static void setup_voters(unsigned voters, node_id_t leader)
+{
+    setup(3, leader);
+    struct record_list records;
+    record_list_init(&records);
+    lab_voters(&records, voters);
+    lab_publish(&lab, &records);
+    lab_run(&lab, 100);
+}
+
+START_TEST(a_voter_proves_that_the_quorums_leader_is_dead)
+{
+    setup_voters(2, 2);
+    for (unsigned i = 0; i < 3; i += 2)
+        lab_quorum_send(&lab, i, 1, 0);
+    lab_run(&lab, 100);
+    lab_stop_node(&lab, 1);
+    lab_run(&lab, 60);
+    ck_assert_uint_eq(lab.nodes[0].died, 1);
+    ck_assert_int_eq(lab.nodes[0].died_node, 2);
+    ck_assert_uint_eq(lab.nodes[0].died_term, lab.term);
+    ck_assert_uint_eq(lab.nodes[2].died, 0); /* an observer elects nobody */
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(the_end_of_a_probe_is_no_hint)
+{
+    setup_voters(3, 2); /* each of the three probes some other */
+    lab_run(&lab, 2000);
+    unsigned lost = lab.nodes[0].lost + lab.nodes[1].lost + lab.nodes[2].lost;
+    lab_run(&lab, 5000);
+    ck_assert_uint_eq(lab.nodes[0].lost + lab.nodes[1].lost + lab.nodes[2].lost, lost);
+    env_conn conn = lab_connect_broker(&lab, 0, 2, 12);
+    lab.client->net.drop(lab.client->net.self, conn);
+    lab_run(&lab, 100);
+    ck_assert_uint_eq(lab.nodes[0].lost + lab.nodes[1].lost + lab.nodes[2].lost, lost);
+    lab_fini(&lab);
+}
+END_TEST
+
+/* It led an older term: what is proved of it is nothing of the present leader. */
+START_TEST(a_follower_that_dies_is_no_leader_that_died)
+{
+    setup_voters(3, 3);
+    lab_lead(&lab, 1);
+    lab_run(&lab, 100);
+    lab_stop_node(&lab, 2);
+    lab_run(&lab, 60);
+    ck_assert_uint_eq(lab.nodes[0].died, 1);
+    ck_assert_uint_eq(lab.nodes[0].died_term, 0);
+    ck_assert_uint_eq(lab.nodes[1].died, 0);
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(a_leader_that_is_cut_off_is_not_dead)
+{
+    setup_voters(3, 3);
+    for (unsigned i = 0; i < 2; i++)
+        lab_quorum_send(&lab, i, 2, 0);
+    lab_run(&lab, 100);
+    for (unsigned i = 0; i < 2; i++)
+        sim_cut(&lab.world, i, 2, true);
+    lab_run(&lab, 10000);
+    ck_assert_uint_ge(lab.nodes[0].lost + lab.nodes[1].lost, 1);
+    ck_assert_uint_eq(lab.nodes[0].died + lab.nodes[1].died, 0);
+    lab_fini(&lab);
+}
+END_TEST
+
 CHECK_MAIN("shard/peer", raft_frames_reach_the_peers_quorum,
            a_quorums_request_is_answered_with_its_token,
            a_quorums_request_to_a_dead_or_silent_peer_ends_with_an_error,
@@ -333,4 +405,6 @@ CHECK_MAIN("shard/peer", raft_frames_reach_the_peers_quorum,
            a_host_without_power_proves_nothing,
            a_living_broker_that_lost_its_connections_is_not_dead,
            another_incarnation_at_the_address_proves_the_death_of_the_first,
-           a_new_controller_finds_who_died_with_the_old_one)
+           a_new_controller_finds_who_died_with_the_old_one,
+           a_voter_proves_that_the_quorums_leader_is_dead, the_end_of_a_probe_is_no_hint,
+           a_follower_that_dies_is_no_leader_that_died, a_leader_that_is_cut_off_is_not_dead)
