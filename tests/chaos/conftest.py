@@ -44,7 +44,8 @@ def chaos_load(request, tmp_path, capsys):
         if len(made) == 2 and made[1].figures:
             with capsys.disabled():
                 print(f"\n{request.node.name}: seed {made[1].seed}, "
-                      + ", ".join(f"{key} {value:.4g}" for key, value in made[1].figures.items()))
+                      + ", ".join(f"{key} {value if isinstance(value, str) else f'{value:.6g}'}"
+                                  for key, value in made[1].figures.items()))
     finally:
         for cluster in made[:1]:
             cluster.down()

@@ -18,3 +18,4 @@ def test_a_disk_that_fills_and_empties(chaos_load):
             faults.fill(load, 3, leave=0, seconds=1, kill_too=True)
             faults.in_sync(load)
         load.check()
+        assert load.figures["longest gap ms"] < 5000, load.timeline.gaps[:3]

@@ -137,9 +137,9 @@ class SmallDisk:
         return room.f_bavail * room.f_frsize
 
     def fill(self, leave):
-        with open(self.ballast, "ab") as file:
-            more = self.free() - leave
-            if more > 0:
+        """Brokers write meanwhile: what is left may be a little less, and nothing at all is enough."""
+        with open(self.ballast, "ab") as file, contextlib.suppress(OSError):
+            while (more := self.free() - leave) > 0:
                 os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, more)
 
     def empty(self):

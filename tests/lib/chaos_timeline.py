@@ -12,7 +12,8 @@ BUCKET_MS = 50
 GAP_MS = 100        # a shorter pause of a partition is not drawn
 LANE_SECONDS = 60   # longer runs have several lanes
 WIDTH, LEFT = 1240, 70
-LABELS, LOAD, GAP_ROW = 5 * 13, 90, 7  # heights of a lane's parts
+ROW, FAULT_ROWS, LABEL_ROWS = 13, 2, 5
+LABELS, LOAD, GAP_ROW = LABEL_ROWS * ROW, 90, 7  # heights of a lane's parts
 
 EVENTS = (  # in the brokers' logs
     (re.compile(r"controller active in term (\d+)"), "controller: {node}, term {0}", "#7b3fb5"),
@@ -98,7 +99,7 @@ class Timeline:
         partitions = 1 + max((gap[2] for gap in self.gaps), default=-1)
         height = LABELS + LOAD + partitions * GAP_ROW + 46
         figures = self.figures()
-        out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{lanes * height + 60}" '
+        out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH + 40}" height="{lanes * height + 60}" '
                'font-family="sans-serif" font-size="10">', '<rect width="100%" height="100%" fill="white"/>',
                f'<text x="10" y="20" font-size="15" font-weight="bold">{escape(self.title)}</text>',
                f'<text x="10" y="38" font-size="12">{figures["records"]} records acknowledged, '
@@ -155,24 +156,30 @@ class Timeline:
         return out
 
     def labels(self, start, seconds, top, bottom, x, elections):
-        """Each label in the first row with room for it, a line down from it."""
+        """A line down from each label. Faults have the upper rows, elections the others, and those for
+        which there is no room are lines only."""
         marks = [(begin - self.began, what, "#b00") for begin, _, what in self.faults]
         marks += [(at - self.began, what, colour) for at, what, colour in elections]
-        out, used = [], [0.0] * (LABELS // 13)
+        out, used = [], [0.0] * LABEL_ROWS
         for at, what, colour in sorted(marks):
             if not start <= at < start + seconds:
                 continue
-            row = min(range(len(used)), key=lambda i: (used[i] > x(at), i if used[i] <= x(at) else used[i]))
-            y = top + 11 + row * 13
-            anchor = x(at) + 2
-            width = len(what) * 5.4 + 6
-            if anchor + width > WIDTH:
-                anchor = max(used[row], WIDTH - width)
-            used[row] = anchor + width
-            weight = "bold" if colour == "#b00" else "normal"
+            is_fault = colour == "#b00"
+            rows = range(FAULT_ROWS) if is_fault else range(FAULT_ROWS, LABEL_ROWS)
+            anchor, width = x(at) + 2, len(what) * 5.7 + 6
+            room = [row for row in rows if used[row] <= anchor]
+            row = room[0] if room else min(rows, key=lambda i: used[i])
+            y = top + 11 + row * ROW
             out.append(f'<line x1="{x(at):.1f}" x2="{x(at):.1f}" y1="{y - 8}" y2="{bottom}" '
-                       f'stroke="{colour}" stroke-width="0.7" stroke-opacity="0.6"/>'
-                       f'<text x="{anchor:.1f}" y="{y}" fill="{colour}" font-weight="{weight}">'
+                       f'stroke="{colour}" stroke-width="0.7" stroke-opacity="0.6"/>')
+            if not room and not is_fault:
+                continue
+            anchor = max(anchor, used[row])
+            used[row] = anchor + width
+            if anchor + width > WIDTH + 30:
+                continue
+            weight = "bold" if is_fault else "normal"
+            out.append(f'<text x="{anchor:.1f}" y="{y}" fill="{colour}" font-weight="{weight}">'
                        f'{escape(what)}</text>')
         return out
 
