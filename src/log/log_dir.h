@@ -79,6 +79,9 @@ err_t manifest_open(struct env_disk *disk, unsigned writer, struct manifest **re
 err_t manifest_add(struct manifest *manifest, const struct partition_id *id);
 /* Before the folder is deleted. Returns at once when it is not there. */
 err_t manifest_remove(struct manifest *manifest, const struct partition_id *id);
+/* The same for many, by a few syncs in all. */
+err_t manifest_change(struct manifest *manifest, bool add, const struct partition_id *ids,
+                      size_t count);
 void manifest_close(struct manifest *manifest); /* accepts NULL */
 
 #endif

@@ -172,12 +172,13 @@ err_t manifest_fold(struct env_disk *disk, const struct manifest_set *set)
 struct manifest {
     struct env_disk *disk;
     env_file file;
+    char name[32];
     uint64_t end;
     struct manifest_set set;
     bool failed;
 };
 
-static err_t manifest_write(struct manifest *manifest, uint8_t row[ROW_BYTES])
+static err_t manifest_append(struct manifest *manifest, uint8_t row[ROW_BYTES])
 {
     struct env_disk *disk = manifest->disk;
     struct iovec part = {.iov_base = row, .iov_len = ROW_BYTES};
@@ -195,22 +196,32 @@ static err_t manifest_write(struct manifest *manifest, uint8_t row[ROW_BYTES])
     return ERR_OK;
 }
 
-static err_t manifest_begin(struct manifest *manifest, uint64_t good_bytes)
+/* The head comes with the first row, durable before it: a shard that only opens what others have
+ * named needs no room (R16). */
+static err_t manifest_write(struct manifest *manifest, uint8_t row[ROW_BYTES])
 {
     struct env_disk *disk = manifest->disk;
     uint8_t head[ROW_BYTES];
+    err_t err = ERR_OK;
+    if (manifest->end == 0) {
+        row_head(head);
+        err = manifest_append(manifest, head);
+        if (err == ERR_OK)
+            err = disk->sync_names(disk->self, "");
+        if (err != ERR_OK)
+            manifest->failed = manifest->end > 0; /* of the name's sync nothing is known */
+    }
+    return err == ERR_OK ? manifest_append(manifest, row) : err;
+}
+
+static err_t manifest_begin(struct manifest *manifest, uint64_t good_bytes)
+{
     manifest->end = good_bytes;
-    err_t err = disk->set_size(disk->self, manifest->file, good_bytes);
-    if (err != ERR_OK || good_bytes > 0)
-        return err;
-    row_head(head);
-    err = manifest_write(manifest, head);
-    return err == ERR_OK ? disk->sync_names(disk->self, "") : err;
+    return manifest->disk->set_size(manifest->disk->self, manifest->file, good_bytes);
 }
 
 err_t manifest_open(struct env_disk *disk, unsigned writer, struct manifest **ret_manifest)
 {
-    char name[32];
     struct manifest_file folded, own;
     struct manifest *manifest = calloc(1, sizeof(*manifest));
     if (manifest == NULL)
@@ -218,13 +229,13 @@ err_t manifest_open(struct env_disk *disk, unsigned writer, struct manifest **re
     manifest->disk = disk;
     manifest->file.id = -1;
     manifest_set_init(&manifest->set);
-    (void)snprintf(name, sizeof(name), "manifest-%u", writer); /* fits */
+    (void)snprintf(manifest->name, sizeof(manifest->name), "manifest-%u", writer); /* fits */
     err_t err = manifest_load(disk, "manifest-0", &manifest->set, &folded);
     own = folded;
     if (err == ERR_OK && writer != 0)
-        err = manifest_load(disk, name, &manifest->set, &own);
+        err = manifest_load(disk, manifest->name, &manifest->set, &own);
     if (err == ERR_OK)
-        err = disk->open(disk->self, name, ENV_OPEN_CREATE, &manifest->file);
+        err = disk->open(disk->self, manifest->name, ENV_OPEN_CREATE, &manifest->file);
     if (err == ERR_OK)
         err = manifest_begin(manifest, own.good_bytes);
     if (err != ERR_OK) {
@@ -235,26 +246,76 @@ err_t manifest_open(struct env_disk *disk, unsigned writer, struct manifest **re
     return ERR_OK;
 }
 
+/* The file with rows added, in its place: several rows written behind the others could be torn so
+ * that good ones follow a bad one, which is what rot looks like. */
+static err_t manifest_replace(struct manifest *manifest, const uint8_t *rows, size_t len)
+{
+    struct env_disk *disk = manifest->disk;
+    uint8_t *data;
+    size_t old;
+    env_file file;
+    if (manifest->failed)
+        return ERR_KAFKA_STORAGE_ERROR;
+    err_t err = small_file_load(disk, manifest->name, MANIFEST_BYTES_MAX, &data, &old);
+    if (err != ERR_OK)
+        return err;
+    size_t head = manifest->end == 0 ? ROW_BYTES : (size_t)manifest->end;
+    uint8_t *both = realloc(data, head + len);
+    if (both == NULL || (manifest->end > 0 && old < head)) {
+        free(both == NULL ? data : both);
+        return both == NULL ? ERR_NO_MEMORY : ERR_CORRUPT;
+    }
+    if (manifest->end == 0)
+        row_head(both);
+    memcpy(both + head, rows, len);
+    err = small_file_replace(disk, "", manifest->name, both, head + len);
+    free(both);
+    if (err == ERR_OK)
+        err = disk->open(disk->self, manifest->name, 0, &file);
+    if (err != ERR_OK) {
+        manifest->failed = err != ERR_NOT_ENOUGH_SPACE; /* then it is as it was */
+        return err;
+    }
+    disk->close(disk->self, manifest->file);
+    manifest->file = file;
+    manifest->end = head + len;
+    return ERR_OK;
+}
+
+err_t manifest_change(struct manifest *manifest, bool add, const struct partition_id *ids,
+                      size_t count)
+{
+    uint8_t *rows = calloc(count + 1, ROW_BYTES); /* never nothing */
+    size_t len = 0;
+    if (rows == NULL)
+        return ERR_NO_MEMORY;
+    for (size_t i = 0; i < count; i++) {
+        if (manifest_set_has(&manifest->set, &ids[i]) == add)
+            continue;
+        row_make(rows + len, add ? KIND_ADDED : KIND_REMOVED, &ids[i]);
+        len += ROW_BYTES;
+    }
+    err_t err = len == 0           ? ERR_OK
+                : len == ROW_BYTES ? manifest_write(manifest, rows)
+                                   : manifest_replace(manifest, rows, len);
+    free(rows);
+    for (size_t i = 0; i < count && err == ERR_OK; i++) {
+        if (add)
+            err = manifest_set_add(&manifest->set, &ids[i]);
+        else
+            set_remove(&manifest->set, &ids[i]);
+    }
+    return err;
+}
+
 err_t manifest_add(struct manifest *manifest, const struct partition_id *id)
 {
-    uint8_t row[ROW_BYTES];
-    if (manifest_set_has(&manifest->set, id))
-        return ERR_OK;
-    row_make(row, KIND_ADDED, id);
-    err_t err = manifest_write(manifest, row);
-    return err == ERR_OK ? manifest_set_add(&manifest->set, id) : err;
+    return manifest_change(manifest, true, id, 1);
 }
 
 err_t manifest_remove(struct manifest *manifest, const struct partition_id *id)
 {
-    uint8_t row[ROW_BYTES];
-    if (!manifest_set_has(&manifest->set, id))
-        return ERR_OK;
-    row_make(row, KIND_REMOVED, id);
-    err_t err = manifest_write(manifest, row);
-    if (err == ERR_OK)
-        set_remove(&manifest->set, id);
-    return err;
+    return manifest_change(manifest, false, id, 1);
 }
 
 void manifest_close(struct manifest *manifest)

@@ -234,7 +234,9 @@ void partition_open_again(struct partition_table *table)
     table->name_taken = false;
     list_for_each_safe (node, after, &table->all) {
         struct partition *p = list_entry(node, struct partition, all);
-        if (p->log == NULL && p->open_err == ERR_INCONSISTENT_TOPIC_ID)
+        bool passing =
+            p->open_err == ERR_INCONSISTENT_TOPIC_ID || p->open_err == ERR_NOT_ENOUGH_SPACE;
+        if (p->log == NULL && passing)
             apply_one(table, &p->id);
     }
 }
@@ -318,5 +320,6 @@ void partition_table_apply(struct partition_table *table, struct image *image,
         for (size_t i = 0; i < difference->broker_count; i++)
             apply_broker(table, difference->brokers[i]);
     }
+    partition_delete_some(table);
     partition_hand_out(table);
 }

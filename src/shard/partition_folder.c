@@ -5,11 +5,9 @@
 #include "shard/partition_internal.h"
 
 enum {
-    FILES_MAX = 65536, /* of one folder, or folders of one disk, in one sweep */
     INDEX_INTERVAL_BYTES = 4096,
     NAME_SIZE = 512,
 };
-#define DELETED_SUFFIX "-delete"
 #define STRAY_SUFFIX "-stray"
 #define CORRUPT_SUFFIX "-corrupt"
 
@@ -242,6 +240,14 @@ void partition_open(struct partition *p, const struct image_topic *topic, bool m
         p->open_err = err;
         return;
     }
+    if (err == ERR_NOT_ENOUGH_SPACE) {
+        /* R16: it is no member yet, or could be opened without; tried again by the tick. */
+        if (p->open_err != err)
+            log_warn("%s: no room to make its log; tried again", p->folder);
+        table->name_taken = true;
+        p->open_err = err;
+        return;
+    }
     if (err != ERR_OK) {
         if (p->open_err != err)
             tell_failed(p, err);
@@ -272,86 +278,7 @@ err_t partition_enter_manifest(struct partition *p)
     return err;
 }
 
-/* ---- deleting (R21) ---- */
-
-struct names {
-    struct env_disk *disk;
-    char (*list)[NAME_SIZE];
-    size_t count, capacity;
-    const char *suffix; /* of directories; NULL: files */
-};
-
-static void names_entry(void *context, const char *entry, bool is_directory)
-{
-    struct names *names = context;
-    size_t len = strlen(entry);
-    if (is_directory != (names->suffix != NULL) || len >= NAME_SIZE || names->count >= FILES_MAX)
-        return;
-    size_t suffix = names->suffix == NULL ? 0 : strlen(names->suffix);
-    if (suffix > len || (suffix > 0 && strcmp(entry + len - suffix, names->suffix) != 0))
-        return;
-    if (names->count == names->capacity) {
-        size_t capacity = names->capacity == 0 ? 16 : names->capacity * 2;
-        void *list = realloc(names->list, capacity * NAME_SIZE);
-        if (list == NULL)
-            return; /* the next start sweeps what is left */
-        names->list = list;
-        names->capacity = capacity;
-    }
-    memcpy(names->list[names->count++], entry, len + 1);
-}
-
-static void unlink_folder(struct env_disk *disk, const char *folder)
-{
-    struct names files = {.disk = disk};
-    char path[2 * NAME_SIZE];
-    err_t err = disk->list(disk->self, folder, names_entry, &files);
-    for (size_t i = 0; i < files.count && err == ERR_OK; i++) {
-        (void)snprintf(path, sizeof(path), "%s/%s", folder, files.list[i]);
-        err = disk->unlink(disk->self, path);
-    }
-    free(files.list);
-    if (err == ERR_OK)
-        err = disk->unlink(disk->self, folder);
-    if (err != ERR_OK)
-        log_warn("%s: not all of it was deleted: %s", folder, err_sentence(err));
-}
-
-/* Renamed and synced first: from then on the name is free for another topic, and no crash can bring
- * it back half deleted. */
-void partition_delete_folder(struct partition_table *table, uint32_t disk, const char *folder,
-                             const struct partition_id *id)
-{
-    struct env_disk *on = &table->env->disks[disk];
-    char deleted[NAME_SIZE], topic[UUID_TEXT_SIZE];
-    (void)snprintf(deleted, sizeof(deleted), "%s.%s" DELETED_SUFFIX, folder,
-                   uuid_text(&id->topic, topic));
-    err_t err = on->rename(on->self, folder, deleted);
-    if (err == ERR_OK)
-        err = on->sync_names(on->self, "");
-    if (err == ERR_OK && table->manifests[disk] == NULL)
-        err = manifest_open(on, table->host.shard, &table->manifests[disk]);
-    if (err == ERR_OK)
-        err = manifest_remove(table->manifests[disk], id);
-    if (err != ERR_OK) {
-        log_error("%s: can not be deleted: %s", folder, err_sentence(err));
-        return;
-    }
-    log_info("%s: deleted with its topic", folder);
-    unlink_folder(on, deleted);
-}
-
-void partition_sweep_deleted(struct partition_table *table)
-{
-    for (size_t i = 0; i < table->env->disk_count; i++) {
-        struct env_disk *disk = &table->env->disks[i];
-        struct names names = {.disk = disk, .suffix = DELETED_SUFFIX};
-        err_t err = disk->list(disk->self, "", names_entry, &names);
-        for (size_t j = 0; j < names.count && err == ERR_OK; j++)
-            unlink_folder(disk, names.list[j]);
-        free(names.list);
-    }
-}
+/* ---- strays (R21) ---- */
 
 /* The topic was deleted while this broker was away: its name may be another topic's by now. Kept,
  * under a name that is nobody's, for a person to delete (R21). */

@@ -2,7 +2,8 @@
  *
  *   partition.c          the table, its parts, cancel, ticks, turns
  *   partition_apply.c    the image's word: opens, creates, leads, follows, closes, deletes
- *   partition_folder.c   folders: names, disks, what was found, deletion
+ *   partition_folder.c   folders: names, disks, what was found, strays
+ *   partition_delete.c   folders of deleted topics
  *   partition_execute.c  effects of the replica on the log, and events back
  *   partition_snapshot.c what is known of producers, beside the log
  *   partition_stop.c     all logs closed in order
@@ -135,7 +136,8 @@ struct partition_table {
     bool ready;                  /* the image has this process's registration (R2, R21) */
     broker_epoch_t broker_epoch; /* as of then */
     bool strays_judged;
-    bool name_taken; /* a folder's name still belongs to a deleted topic: tried again by the tick */
+    bool name_taken; /* a folder's name still belongs to a deleted topic, or there is no room to
+                        make one (R16): tried again by the tick */
     struct table by_id;
     struct list_node all;
     struct manifest **manifests; /* by disk; NULL: not opened yet */
@@ -152,6 +154,7 @@ struct partition_table {
     struct list_node flush, serve, delta, tick, checkpoint, opening; /* partitions */
     struct env_timer open_timer;
     uint32_t made_in_turn; /* logs that were not there; more of them are made in later turns */
+    struct list_node deletions; /* of folders */
     struct list_node leaders, streams, dirty_streams;
     struct stream *last_stream; /* mostly the next one, too */
     struct list_node parked_deltas;
@@ -195,12 +198,19 @@ struct partition_found *partition_find_folder(const struct partition_table *tabl
 void partition_open(struct partition *p, const struct image_topic *topic, bool member);
 /* R1: before the first bytes that may be acknowledged. */
 err_t partition_enter_manifest(struct partition *p);
-void partition_delete_folder(struct partition_table *table, uint32_t disk, const char *folder,
-                             const struct partition_id *id);
-void partition_sweep_deleted(struct partition_table *table);
 void partition_judge_strays(struct partition_table *table);
 void partition_log_options(const struct partition_table *table, const struct image_topic *topic,
                            struct log_options *ret_options);
+
+/* ---- partition_delete.c ---- */
+/* In this turn, or in a later one (partition_delete_some). */
+void partition_delete_folder(struct partition_table *table, uint32_t disk, const char *folder,
+                             const struct partition_id *id);
+void partition_delete_some(struct partition_table *table);
+/* What an earlier process has not finished. */
+void partition_sweep_deleted(struct partition_table *table);
+/* sync: what is left gets its new name, for the next start to delete. */
+void partition_deletions_fini(struct partition_table *table, bool sync);
 
 /* ---- partition_execute.c ---- */
 /* Fills in the time and the lease, steps, executes. */

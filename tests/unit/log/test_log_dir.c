@@ -234,7 +234,23 @@ START_TEST(a_bad_row_is_corrupt_unless_it_is_the_last)
 END_TEST
 
 /* Adds and removes until the disk freezes; counts[i]: 1 surely there, 0 surely not, -1 unknown. */
-static void manifest_life(int counts[12])
+enum { SINGLE = 12, BULK = 6, NAMED = SINGLE + BULK };
+
+/* What a call said of each id is in counts: -1 while it says nothing. */
+static bool change_bulk(struct manifest *writer, bool add, int first, size_t count, int *counts)
+{
+    struct partition_id ids[BULK];
+    for (size_t i = 0; i < count; i++) {
+        ids[i] = id_of(first + (int)i);
+        counts[first + (int)i] = -1;
+    }
+    err_t err = manifest_change(writer, add, ids, count);
+    for (size_t i = 0; i < count && err == ERR_OK; i++)
+        counts[first + (int)i] = add;
+    return err == ERR_OK;
+}
+
+static void manifest_life(int counts[NAMED])
 {
     struct manifest *writers[2] = {NULL, NULL};
     struct log_dir_state state;
@@ -256,6 +272,12 @@ static void manifest_life(int counts[12])
             break;
         counts[number] = !remove;
     }
+    for (unsigned w = 0; w < 2; w++) {
+        int first = SINGLE + (int)w * BULK / 2;
+        if (!change_bulk(writers[w], true, first, BULK / 2, counts) ||
+            !change_bulk(writers[w], false, first + 1, 2, counts))
+            break;
+    }
 done:
     for (unsigned w = 0; w < 2; w++)
         manifest_close(writers[w]);
@@ -266,7 +288,7 @@ START_TEST(no_power_cut_loses_or_invents_a_manifest_row)
     uint64_t seed = check_main_seed();
     bool done = false;
     for (uint64_t at = 1; !done; at++) {
-        int counts[12] = {0};
+        int counts[NAMED] = {0};
         setup(seed + at);
         sim_disk_freeze_at(sim, sim_disk_counters(sim)->operations + at);
         manifest_life(counts);
@@ -278,7 +300,7 @@ START_TEST(no_power_cut_loses_or_invents_a_manifest_row)
             log_dir_state_fini(&state);
         sim_disk_power_cut(sim);
         state = state_open();
-        for (int i = 0; i < 12; i++) {
+        for (int i = 0; i < NAMED; i++) {
             if (counts[i] >= 0)
                 ck_assert_int_eq(state_find(&state, i) != NULL, counts[i]);
         }

@@ -287,6 +287,79 @@ START_TEST(where_all_can_not_be_synced_at_once_a_stop_is_as_clean)
 }
 END_TEST
 
+static void count_folder(void *context, const char *entry, bool is_directory)
+{
+    (void)entry;
+    *(size_t *)context += is_directory;
+}
+
+static size_t folders(void)
+{
+    size_t count = 0;
+    struct env_disk *disk = &lab.view.env;
+    ck_assert_int_eq(disk->list(disk->self, "", count_folder, &count), ERR_OK);
+    return count;
+}
+
+static void delete_topic(void)
+{
+    struct record_list list;
+    struct image_difference *difference;
+    record_list_init(&list);
+    lab_delete_topic(&list, TOPIC);
+    lab.image = lab_apply(lab.image, &list, &difference);
+    partition_table_apply(lab.table, lab.image, difference);
+    image_difference_free(difference);
+}
+
+START_TEST(a_topic_of_many_partitions_is_deleted_over_many_turns)
+{
+    many_begin(false);
+    lab_turns();
+    lab_fill();
+    (void)partition_table_free(lab.table, false);
+    sim_disk_kill(lab.disk);
+    lab_boot();
+    lab_turns();
+    ck_assert_uint_eq(folders(), PARTITIONS);
+    uint64_t syncs = sync_count();
+    delete_topic();
+    ck_assert_uint_eq(partition_count(lab.table), 0);
+    ck_assert_uint_ge(folders(), PARTITIONS / 4); /* not all at once */
+    for (int i = 0; i < 20; i++)
+        partition_tick(lab.table, lab.now_ns += ENV_MS(50));
+    ck_assert_uint_eq(folders(), 0);
+    ck_assert_uint_lt(sync_count() - syncs, 20);
+    (void)partition_table_free(lab.table, false);
+    sim_disk_power_cut(lab.disk);
+    struct log_dir_state state;
+    ck_assert_int_eq(log_dir_open(&lab.view.env, &state), ERR_OK);
+    ck_assert_uint_eq(state.replica_count, 0); /* neither a folder nor a row in the manifest */
+    log_dir_state_fini(&state);
+    lab.table = NULL;
+    many_end();
+}
+END_TEST
+
+START_TEST(a_stop_in_the_middle_of_a_deletion_leaves_it_to_the_next_start)
+{
+    many_begin(false);
+    lab_turns();
+    delete_topic();
+    ck_assert_uint_ge(folders(), PARTITIONS / 4);
+    ck_assert_int_eq(partition_table_free(lab.table, true), ERR_OK);
+    sim_disk_kill(lab.disk);
+    lab_boot();
+    for (int i = 0; i < 20; i++)
+        partition_tick(lab.table, lab.now_ns += ENV_MS(50));
+    ck_assert_uint_eq(folders(), 0);
+    many_end();
+}
+END_TEST
+
 CHECK_MAIN("shard/partition_many", a_topic_of_many_partitions_is_made_over_many_turns,
-           many_logs_are_stopped_and_recovered_by_a_few_syncs, a_stop_whose_sync_fails_is_not_clean,
+           many_logs_are_stopped_and_recovered_by_a_few_syncs,
+           a_topic_of_many_partitions_is_deleted_over_many_turns,
+           a_stop_in_the_middle_of_a_deletion_leaves_it_to_the_next_start,
+           a_stop_whose_sync_fails_is_not_clean,
            where_all_can_not_be_synced_at_once_a_stop_is_as_clean)
