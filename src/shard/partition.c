@@ -240,6 +240,7 @@ void partition_tick(struct partition_table *table, uint64_t now_ns)
     tick_replicas(table, gap);
     tick_checkpoints(table, now_ns);
     partition_keepalive(table, now_ns);
+    partition_expire_deltas(table, now_ns);
     partition_hand_out(table);
 }
 

@@ -40,6 +40,7 @@ enum {
 #define PROPOSAL_RETRY_NS ENV_MS(200)
 #define CHECKPOINT_NS ENV_MS(5000)
 #define KEEPALIVE_NS ENV_MS(1000)
+#define PARKED_DELTA_NS ENV_MS(5000) /* then the follower is told to ask again, if it still wants to */
 #define LOOP_GAP_NS ENV_MS(1000)
 
 enum part_state {
@@ -116,6 +117,7 @@ struct partition {
 
 struct parked_delta {
     struct list_node link;
+    uint64_t since_ns;
     struct replica_delta delta;
 };
 
@@ -242,6 +244,7 @@ void partition_part_due(struct partition *p, struct part *part);
 void partition_send_deltas(struct partition_table *table);
 void partition_send_data(struct partition_table *table);
 void partition_keepalive(struct partition_table *table, uint64_t now_ns);
+void partition_expire_deltas(struct partition_table *table, uint64_t now_ns);
 /* Moves the partition to the leader that its replica follows now. */
 void partition_link_leader(struct partition *p);
 void partition_forget_ways(struct partition *p);

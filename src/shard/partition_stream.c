@@ -461,9 +461,25 @@ static void park_delta(struct partition_table *table, const struct replica_delta
         refuse_delta(table, delta, ERR_UNKNOWN_LEADER_EPOCH);
         return;
     }
+    parked->since_ns = env_now(table->env);
     parked->delta = *delta;
     list_push_back(&table->parked_deltas, &parked->link);
     table->parked_delta_count++;
+}
+
+/* What waits for an image that never comes: of a topic that is deleted already. */
+void partition_expire_deltas(struct partition_table *table, uint64_t now_ns)
+{
+    while (!list_empty(&table->parked_deltas)) {
+        struct parked_delta *parked =
+            list_entry(table->parked_deltas.next, struct parked_delta, link);
+        if (now_ns - parked->since_ns < PARKED_DELTA_NS)
+            return;
+        list_remove(&parked->link);
+        table->parked_delta_count--;
+        refuse_delta(table, &parked->delta, ERR_UNKNOWN_LEADER_EPOCH);
+        free(parked);
+    }
 }
 
 /* Those that wait for no more than what the partition is now. */

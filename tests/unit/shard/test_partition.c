@@ -320,6 +320,34 @@ START_TEST(idle_partitions_cost_nothing)
 }
 END_TEST
 
+START_TEST(an_order_for_a_topic_that_is_no_more_does_not_wait_for_ever)
+{
+    struct lab *lab = lab_new(check_main_seed());
+    lab_create(lab);
+    lab_pump(lab);
+    struct replica_delta delta = {
+        .id = {lab_uuid(1000), 0},
+        .follower = 2,
+        .broker_epoch = lab->nodes[2].broker_epoch,
+        .conn = {.slot = 2, .generation = lab->nodes[2].streams[1]},
+        .leader_epoch = 0,
+        .session = 1,
+        .want = true,
+    };
+    partition_delta(lab->nodes[1].table, &delta);
+    lab_tick(lab, 4000);
+    uint64_t down = lab->frames_down;
+    lab_tick(lab, 500);
+    ck_assert_uint_eq(lab->frames_down, down); /* the image may come yet */
+    lab_tick(lab, 1000);
+    ck_assert_uint_eq(lab->frames_down, down + 1);
+    down = lab->frames_down;
+    lab_tick(lab, 10000);
+    ck_assert_uint_eq(lab->frames_down, down);
+    lab_free(lab);
+}
+END_TEST
+
 CHECK_MAIN("shard/partition", a_produce_is_acknowledged_when_all_have_flushed_it,
            many_produces_ride_in_few_frames, consumers_see_no_further_than_the_high_watermark,
            a_fetch_waits_for_bytes_min_or_its_deadline, a_canceled_part_comes_back_once,
@@ -328,4 +356,6 @@ CHECK_MAIN("shard/partition", a_produce_is_acknowledged_when_all_have_flushed_it
            a_part_that_names_a_newer_epoch_waits_for_the_image,
            a_deleted_topic_gives_its_parts_back_and_leaves_no_folder,
            a_topic_deleted_while_its_log_waits_to_be_opened_takes_the_folder_along,
-           a_slow_reader_gets_no_more_than_its_window, idle_partitions_cost_nothing)
+           a_slow_reader_gets_no_more_than_its_window,
+           an_order_for_a_topic_that_is_no_more_does_not_wait_for_ever,
+           idle_partitions_cost_nothing)
