@@ -125,7 +125,7 @@ static err_t list_replicas(struct broker *b)
 
 static void configure_partitions(const struct options *o, struct partition_options *ret)
 {
-    /* Answers to followers come through the same door as requests, with a row for each partition. */
+    /* Answers to followers come through the same door as requests, a row for each partition too. */
     int64_t response_bytes = o->replica_fetch_response_bytes;
     if (response_bytes > o->request_bytes_max / 2)
         response_bytes = o->request_bytes_max / 2;
@@ -196,6 +196,7 @@ static void configure_quorum(struct broker *b)
         .heartbeat_ms = (uint32_t)o->election_timeout_ms / 5,
         .snapshot_bytes = (uint64_t)o->snapshot_bytes,
         .trailing_bytes = (uint64_t)o->snapshot_bytes / 4,
+        .reserve_bytes = (uint64_t)o->metadata_reserve_bytes,
         .controller =
             {
                 .session_timeout_ns = ENV_MS(o->session_timeout_ms),

@@ -84,6 +84,12 @@ static const struct option_row table[] = {
     {"metadata.log.max.record.bytes.between.snapshots", "bytes", OPTION_BYTES, "20971520", 64 * KIB,
      GIB, false, "The metadata log is replaced by a snapshot after so much.",
      FIELD(snapshot_bytes)},
+    {"metadata.log.reserve.bytes", "bytes", OPTION_BYTES, "8388608", 0, GIB, false,
+     "Room kept for the metadata log on its disk, and given up only for it when the disk is full.",
+     FIELD(metadata_reserve_bytes)},
+    {"log.stray.retention.ms", "ms", OPTION_MS, "604800000", 0, INT64_C(31536000000), false,
+     "A folder of no partition of this broker is set aside for so long, then deleted.",
+     FIELD(stray_retention_ms)},
     {"log.level", "", OPTION_TEXT, "info", 0, 0, false,
      "Least level of the broker's log lines: debug, info, warn or error.", FIELD(log_level)},
 };

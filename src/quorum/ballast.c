@@ -6,68 +6,74 @@
 
 static const char *const ballast_name = STORE_DIRECTORY "/ballast";
 
+enum { PARTS = 8 };
+
 /* True: there is more room now. */
 static bool ballast_release(struct ballast *ballast)
 {
     struct env_disk *disk = &ballast->inner;
     env_file file;
-    if (!ballast->whole || CANARY("quorum_keeps_ballast") ||
+    if (ballast->left == 0 || CANARY("quorum_keeps_ballast") ||
         disk->open(disk->self, ballast_name, 0, &file) != ERR_OK)
         return false;
-    err_t err = disk->set_size(disk->self, file, 0);
+    uint64_t part = ballast->bytes / PARTS + 1;
+    bool first = !ballast_low(ballast);
+    ballast->left = ballast->left > part ? ballast->left - part : 0;
+    err_t err = disk->set_size(disk->self, file, ballast->left);
     disk->close(disk->self, file);
-    ballast->whole = false;
-    log_warn("the disk of the metadata log is full: its reserve of %llu bytes is given up; delete "
-             "topics, or free space otherwise",
-             (unsigned long long)ballast->bytes);
+    if (first || ballast->left == 0)
+        log_warn("the disk of the metadata log is full: its reserve is given up, %llu bytes are "
+                 "left of it; delete topics, or free space otherwise",
+                 (unsigned long long)ballast->left);
     return err == ERR_OK;
 }
 
-/* ---- the wrapped disk: what may need room is tried twice ---- */
+/* ---- the wrapped disk: what may need room is tried again ---- */
 
-#define TRY_TWICE(ballast, call)                                                                   \
+#define TRY_AGAIN(ballast, call)                                                                   \
     do {                                                                                           \
-        err_t err = (call);                                                                        \
-        if (err == ERR_NOT_ENOUGH_SPACE && ballast_release(ballast))                               \
+        err_t err;                                                                                 \
+        do                                                                                         \
             err = (call);                                                                          \
+        while (err == ERR_NOT_ENOUGH_SPACE && ballast_release(ballast));                           \
         return err;                                                                                \
     } while (0)
 
 static err_t wrap_open(void *self, const char *name, unsigned flags, env_file *ret_file)
 {
     struct ballast *b = self;
-    TRY_TWICE(b, b->inner.open(b->inner.self, name, flags, ret_file));
+    TRY_AGAIN(b, b->inner.open(b->inner.self, name, flags, ret_file));
 }
 
 static err_t wrap_write(void *self, env_file file, uint64_t at, const struct iovec *parts,
                         int count)
 {
     struct ballast *b = self;
-    TRY_TWICE(b, b->inner.write(b->inner.self, file, at, parts, count));
+    TRY_AGAIN(b, b->inner.write(b->inner.self, file, at, parts, count));
 }
 
 static err_t wrap_allocate(void *self, env_file file, uint64_t from, uint64_t bytes)
 {
     struct ballast *b = self;
-    TRY_TWICE(b, b->inner.allocate(b->inner.self, file, from, bytes));
+    TRY_AGAIN(b, b->inner.allocate(b->inner.self, file, from, bytes));
 }
 
 static err_t wrap_zero_from(void *self, env_file file, uint64_t from)
 {
     struct ballast *b = self;
-    TRY_TWICE(b, b->inner.zero_from(b->inner.self, file, from));
+    TRY_AGAIN(b, b->inner.zero_from(b->inner.self, file, from));
 }
 
 static err_t wrap_rename(void *self, const char *from, const char *to)
 {
     struct ballast *b = self;
-    TRY_TWICE(b, b->inner.rename(b->inner.self, from, to));
+    TRY_AGAIN(b, b->inner.rename(b->inner.self, from, to));
 }
 
 static err_t wrap_make_directory(void *self, const char *name)
 {
     struct ballast *b = self;
-    TRY_TWICE(b, b->inner.make_directory(b->inner.self, name));
+    TRY_AGAIN(b, b->inner.make_directory(b->inner.self, name));
 }
 
 /* The log asks before it grows: what can be given up is room. */
@@ -77,7 +83,7 @@ static err_t wrap_free_bytes(void *self, uint64_t *ret_bytes)
     uint64_t bytes;
     err_t err = b->inner.free_bytes(b->inner.self, &bytes);
     if (err == ERR_OK)
-        *ret_bytes = bytes + (b->whole ? b->bytes : 0);
+        *ret_bytes = bytes + b->left;
     return err;
 }
 
@@ -185,7 +191,7 @@ void ballast_init(struct ballast *ballast, struct env_disk *disk, uint64_t bytes
         (void)disk->size(disk->self, file, &size); /* then it counts as gone */
         disk->close(disk->self, file);
     }
-    ballast->whole = size >= bytes;
+    ballast->left = size < bytes ? size : bytes;
     ballast->outer = disk;
     *disk = wrapped;
     disk->self = ballast;
@@ -203,15 +209,16 @@ void ballast_restore(struct ballast *ballast)
     struct env_disk *disk = &ballast->inner;
     env_file file;
     uint64_t free_bytes, size = 0;
-    if (ballast->whole || ballast->bytes == 0 ||
-        disk->free_bytes(disk->self, &free_bytes) != ERR_OK || free_bytes < 2 * ballast->bytes ||
+    if (!ballast_low(ballast) || disk->free_bytes(disk->self, &free_bytes) != ERR_OK ||
+        free_bytes < 2 * ballast->bytes ||
         disk->open(disk->self, ballast_name, ENV_OPEN_CREATE, &file) != ERR_OK)
         return;
     err_t err = disk->size(disk->self, file, &size);
     if (err == ERR_OK && size < ballast->bytes)
         err = disk->allocate(disk->self, file, size, ballast->bytes - size);
     if (err != ERR_OK)
-        (void)disk->set_size(disk->self, file, 0); /* half of it would take the last room */
+        (void)disk->set_size(disk->self, file, ballast->left); /* tried again */
     disk->close(disk->self, file);
-    ballast->whole = err == ERR_OK;
+    if (err == ERR_OK)
+        ballast->left = ballast->bytes;
 }

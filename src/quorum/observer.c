@@ -364,8 +364,12 @@ static void job_done(struct env_done *op, err_t err)
     job->file = NULL;
     err = snapshot_write_start(observer->store.disk, job->head.index, job->head.term, file,
                                job_written, quorum, &job->write);
-    if (err != ERR_OK)
+    if (err == ERR_NOT_ENOUGH_SPACE) { /* R16: the log grows on, a later one may find room */
+        observer->job = NULL;
+        job_free(job);
+    } else if (err != ERR_OK) {
         quorum_fail_err(quorum, "a metadata snapshot can't be written", err);
+    }
 }
 
 void observer_settle(struct quorum *quorum)

@@ -399,8 +399,12 @@ static void put_start(struct io_op *op)
         err = snapshot_write_start(io->store.disk, snapshot->index, snapshot->term, file,
                                    put_written, op, &op->put.write);
     if (err != ERR_OK) {
-        io_op_finish(op, RAFT_IOERR);
-        io_fail(io, "a metadata snapshot can't be written", err);
+        /* R16: without room for it the log grows on, and a later one may find some; what a leader
+         * sends must be taken. */
+        bool passing = err == ERR_NOT_ENOUGH_SPACE && op->put.trailing != 0;
+        io_op_finish(op, passing ? RAFT_NOSPACE : RAFT_IOERR);
+        if (!passing)
+            io_fail(io, "a metadata snapshot can't be written", err);
         return;
     }
     io->put = op;

@@ -318,8 +318,10 @@ err_t snapshot_write_start(struct env_disk *disk, uint64_t index, uint64_t term,
     }
     free(data.into);
     if (err != ERR_OK) {
-        if (opened)
+        if (opened) {
             disk->close(disk->self, write->file);
+            (void)disk->unlink(disk->self, aside); /* R16: a part of one is no use to anybody */
+        }
         free(write);
         return err;
     }

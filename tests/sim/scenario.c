@@ -289,6 +289,8 @@ static const struct scenario scenarios[] = {
      observers_fault},
     {"disks", "five nodes: disks and folders are lost, syncs fail, power goes at any place", 5, 3,
      rough_setup, disks_fault},
+    {"full", "disks are full, one or all, and nodes start again on them", 3, 3, full_setup,
+     full_fault},
 };
 
 const struct scenario *scenario_at(size_t idx)

@@ -14,6 +14,10 @@ struct scenario {
     uint64_t (*fault)(struct sim_run *run);
 };
 
+/* scenario_full.c */
+void full_setup(struct sim_run *run);
+uint64_t full_fault(struct sim_run *run);
+
 const struct scenario *scenario_find(const char *name); /* NULL: none */
 const struct scenario *scenario_at(size_t idx);         /* NULL: past the end */
 

@@ -625,6 +625,11 @@ void sim_disk_set_capacity(struct sim_disk *disk, uint64_t capacity_bytes)
     disk->image.capacity_bytes = capacity_bytes;
 }
 
+uint64_t sim_disk_used(const struct sim_disk *disk)
+{
+    return disk->image.used_blocks * PAGE_BYTES;
+}
+
 void sim_disk_fail_write(struct sim_disk *disk, uint64_t nth, err_t err)
 {
     disk->writes_to_failure = nth;

@@ -67,6 +67,7 @@ void sim_disk_wipe(struct sim_disk *disk);      /* another, empty disk under the
 
 void sim_disk_slow(struct sim_disk *disk, uint32_t factor); /* of the syncs' time; 1: as it was */
 void sim_disk_set_capacity(struct sim_disk *disk, uint64_t capacity_bytes); /* 0: without bound */
+uint64_t sim_disk_used(const struct sim_disk *disk);
 /* The nth write, sync (of files and names) from now fails: 1 is the next; 0 takes it back. A failed
  * write has written a part. */
 void sim_disk_fail_write(struct sim_disk *disk, uint64_t nth, err_t err);

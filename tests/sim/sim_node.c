@@ -147,6 +147,7 @@ static void node_configure_shards(struct sim_node *node)
                       .message_bytes_max = 256 << 10,
                       .segment_bytes = 64 << 10,
                       .preallocate_bytes = 16 << 10,
+                      .free_bytes_min = node->free_bytes_min,
                       .waiters_max = 1000},
     };
     memcpy(config->listeners[0].host, node->host->name, sizeof node->host->name);
@@ -172,6 +173,7 @@ static void node_configure_quorum(struct sim_node *node)
         .heartbeat_ms = 100,
         .snapshot_bytes = 6 << 10,
         .trailing_bytes = 1 << 10,
+        .reserve_bytes = node->reserve_bytes,
         .log_options = &node->metadata_log,
         .controller = {.session_timeout_ns = ENV_MS(2000),
                        .election_timeout_ns = ENV_MS(500),

@@ -23,7 +23,8 @@ struct sim_node {
     uint64_t fuse_restart_ns; /* 0: no fuse */
     struct sim_event restart;
     struct uuid directory;
-    bool disk_swapped; /* and not yet registered with the new one */
+    uint64_t free_bytes_min, reserve_bytes; /* of its configuration (R16) */
+    bool disk_swapped;                      /* and not yet registered with the new one */
     /* while up */
     struct quorum *quorum;
     struct shard *shards[RUN_SHARDS];
