@@ -33,13 +33,17 @@ static void answer_unknown(struct partition_table *table, struct part *part)
                 NULL);
 }
 
-static void answer_unopened(const struct partition *p, struct part *part)
+static void answer_unopened(struct partition *p, struct part *part)
 {
     struct partition_table *table = p->table;
     const struct image_partition *now = image_partition(table->image, &p->id);
-    if (list_empty(&p->opening))
+    if (list_empty(&p->opening)) {
         part_answer(table, part, ERR_KAFKA_STORAGE_ERROR, NULL);
-    else if (now != NULL && now->leader == table->host.node)
+        return;
+    }
+    list_remove(&p->opening); /* the next one: somebody will ask again */
+    list_push_front(&table->opening, &p->opening);
+    if (now != NULL && now->leader == table->host.node)
         part_answer(table, part, ERR_LEADER_NOT_AVAILABLE, "the leader still opens its log");
     else
         part_answer(table, part, ERR_NOT_LEADER_OR_FOLLOWER, NULL);
