@@ -1,5 +1,5 @@
-"""Fixtures: make_cluster(brokers=..., ...) makes one in the test's folder, which goes down after it;
-chaos_load(...) makes one that can be broken, with producers and consumers at work."""
+"""Fixtures: make_cluster(brokers=..., ...) makes one in the test's folder, and takes it down after
+it; chaos_load(...) makes one that can be broken, with producers and consumers at work."""
 import os
 import sys
 

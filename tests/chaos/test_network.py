@@ -1,5 +1,5 @@
-"""Networks between brokers that fail: each broker in a network namespace of its own, packets dropped
-without a word where nobody is told. Needs root, as CI has it."""
+"""Networks between brokers that fail: each broker in a network namespace of its own, packets
+dropped without a word to their sender. Needs root, as CI has it."""
 import os
 
 import chaos_faults as faults

@@ -9,9 +9,9 @@ MIB = 1 << 20
 
 
 def test_a_disk_that_fills_and_empties(chaos_load):
-    """What the broker led is led by the others; when there is room again it comes back by itself."""
-    with chaos_load(small_disks={3: 128}, settings=["log.dir.min.free.bytes=16000000",
-                                                   "log.preallocate.bytes=1048576"]) as load:
+    """What the broker led is led by the others; with room it comes back by itself."""
+    settings = ["log.dir.min.free.bytes=16000000", "log.preallocate.bytes=1048576"]
+    with chaos_load(small_disks={3: 128}, settings=settings) as load:
         for _ in faults.rounds(1):
             faults.fill(load, 3, leave=8 * MIB, seconds=1)
             faults.in_sync(load)

@@ -1,8 +1,8 @@
 """A load of idempotent producers and of consumers, and what must be true of it after any fault.
 
 Each record says who sent it and is made from its number alone, so that it can be known again:
-no acknowledged record is lost, changed, doubled or out of order, what a consumer reads never goes back,
-and the logs of all replicas are the same bytes.
+no acknowledged record is lost, changed, doubled or out of order, what a consumer reads never goes
+back, and the logs of all replicas are the same bytes.
 """
 import array
 import hashlib
@@ -72,8 +72,8 @@ class Producer(Process):
         self.acked = array.array("q")  # sequence, partition, offset, ns: four for each
         self.errors = []
         self.stopping = threading.Event()
-        super().__init__(cluster, "produce", TOPIC, "--verifiable", "--client-config", "linger.ms=2",
-                         stdin=subprocess.PIPE)
+        super().__init__(cluster, "produce", TOPIC, "--verifiable", "--client-config",
+                         "linger.ms=2", stdin=subprocess.PIPE)
         self.feeder = threading.Thread(target=self.feed)
         self.feeder.start()
 
@@ -124,7 +124,8 @@ class Consumer(Process):
     def row(self, row):
         numbers = self.read_numbers[row["partition"]]
         if row["offset"] != len(numbers) and self.broken is None:
-            self.broken = f"after offset {len(numbers) - 1} of {row['partition']} came {row['offset']}"
+            self.broken = (f"after offset {len(numbers) - 1} of {row['partition']} came "
+                           f"{row['offset']}")
         numbers.append(row["sequence"])
 
     def ends(self):
@@ -217,14 +218,15 @@ class Load:
 
     def read(self, partition):
         """The record numbers, by offset; each record is what was sent under its number."""
-        out = self.cluster.karst("consume", TOPIC, "--partition", str(partition), "--from-beginning",
-                                 "--exit-at-end", "--json")
+        out = self.cluster.karst("consume", TOPIC, "--partition", str(partition),
+                                 "--from-beginning", "--exit-at-end", "--json")
         numbers = []
         for offset, line in enumerate(out.splitlines()):
             row = json.loads(line)
             number = int(row["value"].split(" ")[0])
-            assert row["offset"] == offset, f"offset {row['offset']} of {partition} follows {offset - 1}"
-            assert row["value"].encode() == value_of(number), f"{partition}:{offset} is changed: {row}"
+            where = f"{partition}:{offset}"
+            assert row["offset"] == offset, f"offset {row['offset']} stands at {where}"
+            assert row["value"].encode() == value_of(number), f"{where} is changed: {row}"
             numbers.append(number)
         return numbers
 
@@ -243,11 +245,11 @@ class Load:
                 last[who] = sequence
         for producer in self.producers:
             for sequence, partition, offset, _ in producer.acknowledgements():
-                number = producer.number * PRODUCER + sequence
-                assert offset < len(log[partition]) and log[partition][offset] == number, (
+                number, numbers = producer.number * PRODUCER + sequence, log[partition]
+                assert offset < len(numbers) and numbers[offset] == number, (
                     f"record {sequence} of producer {producer.number}, acknowledged at "
-                    f"{partition}:{offset}, is {'elsewhere' if number in seen else 'lost'}; the log "
-                    f"ends at {len(log[partition])}")
+                    f"{partition}:{offset}, is {'elsewhere' if number in seen else 'lost'}; the "
+                    f"log ends at {len(numbers)}")
 
     def check_consumers(self, log):
         ends = [len(numbers) for numbers in log]
@@ -259,10 +261,8 @@ class Load:
             code, said = consumer.end(10)
             assert code == 0, f"a consumer ended with {code}: {said}"
             for partition, numbers in enumerate(consumer.read_numbers):
-                if list(numbers) != log[partition]:
-                    first = next((i for i, (a, b) in enumerate(zip(numbers, log[partition])) if a != b),
-                                 min(len(numbers), len(log[partition])))
-                    raise AssertionError(f"a consumer read something else at {partition}:{first}")
+                other = [i for i, (a, b) in enumerate(zip(numbers, log[partition])) if a != b]
+                assert not other, f"a consumer read something else at {partition}:{other[0]}"
 
     def check_replicas(self, ends):
         for partition, end in enumerate(ends):
@@ -272,16 +272,15 @@ class Load:
                 logs[node] = replica_batches(folder, end)
             first = logs[1]
             for node, batches in logs.items():
-                for i, (mine, other) in enumerate(zip(batches, first)):
-                    assert mine == other, (f"{TOPIC}-{partition}: batch {i} differs on brokers 1 and "
-                                           f"{node}: {other} and {mine}")
-                assert len(batches) == len(first), (f"{TOPIC}-{partition}: {len(first)} batches on "
-                                                    f"broker 1, {len(batches)} on {node}")
+                where = f"{TOPIC}-{partition} of brokers 1 and {node}"
+                for mine, other in zip(first, batches):
+                    assert mine == other, f"{where}: {mine} and {other}"
+                assert len(first) == len(batches), f"{where}: {len(first)}, {len(batches)} batches"
 
 
 def replica_batches(folder, end):
-    """(base offset, next offset, epoch, digest of all its bytes) of each batch below the end. They follow
-    each other without a hole, and the log reaches the end."""
+    """(base offset, next offset, epoch, digest of all its bytes) of each batch below the end. They
+    follow each other without a hole, and the log reaches the end."""
     batches, offset, epoch = [], None, -1
     for name in sorted(n for n in os.listdir(folder) if n.endswith(".log")):
         with open(os.path.join(folder, name), "rb") as file:

@@ -1,7 +1,7 @@
-"""Clusters whose network and disks can be broken: brokers in network namespaces, small file systems.
+"""Clusters whose network and disks can be broken: brokers in network namespaces, small disks.
 
-A namespace has no name: it is held by descriptors of this process and by the brokers in it, and is gone
-with them, however the test ends. Mounts are taken away by down().
+A namespace has no name: it is held by descriptors of this process and by the brokers in it, and is
+gone with them, however the test ends. Mounts are taken away by down().
 """
 import contextlib
 import ctypes
@@ -33,8 +33,8 @@ def this_namespace():
 
 
 class Network:
-    """A bridge with a namespace for each broker. The thread that makes it lives on the bridge, with all
-    processes and threads that it starts, until close()."""
+    """A bridge with a namespace for each broker. The thread that makes it lives on the bridge, with
+    all processes and threads that it starts, until close()."""
 
     def __init__(self, nodes):
         self.home = this_namespace()
@@ -94,8 +94,8 @@ class Network:
         self.apply()
 
     def isolate(self, node, also=()):
-        """From the other brokers, both ways, and from whom `also` names (0: the clients; their side is
-        not filtered, so that they send into silence)."""
+        """From the other brokers, both ways, and from whom `also` names (0: the clients, who send
+        into silence)."""
         others = [n for n in self.inside if n != node]
         self.cut(*[(node, n) for n in others], *[(n, node) for n in others],
                  *[(who, node) for who in also])
@@ -137,7 +137,7 @@ class SmallDisk:
         return room.f_bavail * room.f_frsize
 
     def fill(self, leave):
-        """Brokers write meanwhile: what is left may be a little less, and nothing at all is enough."""
+        """Brokers write meanwhile: what is left may be a little less, and may be nothing."""
         with open(self.ballast, "ab") as file, contextlib.suppress(OSError):
             while (more := self.free() - leave) > 0:
                 os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, more)
@@ -171,7 +171,7 @@ class Processes(deploy_module().Cluster):
 
 
 class ChaosCluster(Cluster):
-    """karst_cluster.Cluster, moved by calls rather than by the program. small_disks: MiB by node."""
+    """karst_cluster.Cluster, moved by calls, not by the program. small_disks: MiB by node."""
 
     def __init__(self, folder, brokers=3, settings=(), network=False, small_disks=None):
         # pylint: disable=super-init-not-called

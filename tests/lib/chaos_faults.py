@@ -1,5 +1,5 @@
-"""What is done to a cluster under load, by the tests of tests/chaos and at random by the storm. Each
-fault ends with everything healed, and with acknowledgements in all partitions again."""
+"""What is done to a cluster under load, by the tests of tests/chaos and at random by the storm.
+Each fault ends with everything healed, and with acknowledgements in all partitions again."""
 import contextlib
 import os
 import signal
@@ -26,11 +26,12 @@ def in_sync(load):
 
 
 def kill(load, *nodes, down=0.0, why="kill -9"):
-    """At once, and back after so many seconds. Acknowledgements must come from those that are left."""
+    """At once, and back after so many seconds. One alone: the others must go on without it."""
     cluster = load.cluster
     with load.fault(f"{why} {', '.join(map(str, nodes))}"):
         for node in nodes:
-            assert cluster.signal(node, signal.SIGKILL, 10), f"broker {node} had ended: {cluster.log(node)}"
+            had_run = cluster.signal(node, signal.SIGKILL, 10)
+            assert had_run, f"broker {node} had ended: {cluster.log(node)}"
         if len(nodes) == 1:
             load.wait_for_acks()
         stay(down)
@@ -73,7 +74,8 @@ def network_fault(load, what):
 
 def isolate(load, node, seconds, with_clients):
     """Silence between a broker and the others. What it led goes to those within its session."""
-    with network_fault(load, f"{node} alone{' without clients' if with_clients else ''}") as network:
+    what = f"{node} alone{' without clients' if with_clients else ''}"
+    with network_fault(load, what) as network:
         network.isolate(node, also=[0] if with_clients else [])
         stay(seconds)
 
@@ -113,8 +115,8 @@ def flap(load, node, times):
 
 
 def fill(load, node, leave, seconds, kill_too=False):
-    """The disk of a broker has only so much left; the others go on. With kill_too it starts on the full
-    disk."""
+    """The disk of a broker has only so much left; the others go on. With kill_too it starts on the
+    full disk."""
     disk = load.cluster.disk(node)
     with load.fault(f"disk of {node} full{', kill -9' if kill_too else ''}"):
         disk.fill(leave)

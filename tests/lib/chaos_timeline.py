@@ -71,9 +71,9 @@ class Timeline:
                     for pattern, text, colour in EVENTS:
                         match = pattern.search(line)
                         if match:
-                            stamp = datetime.datetime.fromisoformat(line[:23] + "+00:00").timestamp()
-                            found.append((stamp - self.wall, text.format(*match.groups(), node=node),
-                                          colour))
+                            at = datetime.datetime.fromisoformat(line[:23] + "+00:00").timestamp()
+                            what = text.format(*match.groups(), node=node)
+                            found.append((at - self.wall, what, colour))
         return sorted(found)
 
     # ---- drawing ----
@@ -99,18 +99,20 @@ class Timeline:
         partitions = 1 + max((gap[2] for gap in self.gaps), default=-1)
         height = LABELS + LOAD + partitions * GAP_ROW + 46
         figures = self.figures()
-        out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH + 40}" height="{lanes * height + 60}" '
-               'font-family="sans-serif" font-size="10">', '<rect width="100%" height="100%" fill="white"/>',
+        out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH + 40}" '
+               f'height="{lanes * height + 60}" font-family="sans-serif" font-size="10">',
+               '<rect width="100%" height="100%" fill="white"/>',
                f'<text x="10" y="20" font-size="15" font-weight="bold">{escape(self.title)}</text>',
                f'<text x="10" y="38" font-size="12">{figures["records"]} records acknowledged, '
                f'{figures["faults"]} faults, longest gap of a partition '
                f'{figures["longest gap ms"]:.0f} ms; {escape(verdict[:140])}</text>']
-        # What waited comes in a burst, which would leave nothing to see of the rest: bursts are cut off.
+        # What waited comes in a burst, beside which nothing could be seen: it is cut off.
         usual = sorted(buckets.values()) or [1]
         top_count = min(usual[-1], 3 * usual[len(usual) // 2])
         elections = self.elections()
         for i in range(lanes):
-            out += self.lane(i * lane, lane, 50 + i * height, buckets, top_count, partitions, elections)
+            top = 50 + i * height
+            out += self.lane(i * lane, lane, top, buckets, top_count, partitions, elections)
         return "\n".join(out + ["</svg>\n"])
 
     def lane(self, start, seconds, top, buckets, top_count, partitions, elections):
@@ -125,9 +127,10 @@ class Timeline:
         for begin, end, what in self.faults:  # bands, behind all else
             begin, end = begin - self.began, (end or time.monotonic()) - self.began
             if end >= start and begin < start + seconds:
-                out.append(f'<rect x="{x(begin):.1f}" y="{top + LABELS}" '
-                           f'width="{max(1.5, x(end) - x(begin)):.1f}" height="{bottom - top - LABELS}" '
-                           f'fill="#d22" fill-opacity="0.15"><title>{escape(what)}</title></rect>')
+                wide = max(1.5, x(end) - x(begin))
+                out.append(f'<rect x="{x(begin):.1f}" y="{top + LABELS}" width="{wide:.1f}" '
+                           f'height="{bottom - top - LABELS}" fill="#d22" fill-opacity="0.15">'
+                           f'<title>{escape(what)}</title></rect>')
         bar = BUCKET_MS / 1000 * scale
         for key in range(int(start * 1000 / BUCKET_MS), int((start + seconds) * 1000 / BUCKET_MS)):
             count = buckets.get(key, 0)
@@ -138,7 +141,7 @@ class Timeline:
                            f'width="{bar:.2f}" height="{tall:.1f}" fill="{colour}"><title>{count}'
                            '</title></rect>')
         labelled = []
-        for begin, end, partition in self.gaps:  # the longest first: it alone has its length beside it
+        for begin, end, partition in self.gaps:  # the longest first: it has its length below
             begin, end = begin - self.began, end - self.began
             if end >= start and begin < start + seconds:
                 y = base + partition * GAP_ROW
@@ -152,12 +155,13 @@ class Timeline:
         out += self.labels(start, seconds, top, bottom, x, elections)
         out += axis(start, seconds, x, base, bottom, top_count)
         if partitions:
-            out.append(f'<text x="{LEFT - 4}" y="{base + 8}" text-anchor="end" fill="#a00">gaps</text>')
+            out.append(f'<text x="{LEFT - 4}" y="{base + 8}" text-anchor="end" fill="#a00">gaps'
+                       '</text>')
         return out
 
     def labels(self, start, seconds, top, bottom, x, elections):
-        """A line down from each label. Faults have the upper rows, elections the others, and those for
-        which there is no room are lines only."""
+        """A line down from each label. Faults have the upper rows, elections the others, and those
+        for which there is no room are lines only."""
         marks = [(begin - self.began, what, "#b00") for begin, _, what in self.faults]
         marks += [(at - self.began, what, colour) for at, what, colour in elections]
         out, used = [], [0.0] * LABEL_ROWS
@@ -185,13 +189,16 @@ class Timeline:
 
 
 def axis(start, seconds, x, base, bottom, top_count):
-    out = [f'<line x1="{LEFT}" x2="{x(start + seconds):.1f}" y1="{base}" y2="{base}" stroke="#333"/>',
+    out = [f'<line x1="{LEFT}" x2="{x(start + seconds):.1f}" y1="{base}" y2="{base}" '
+           'stroke="#333"/>',
            f'<text x="{LEFT - 4}" y="{base - LOAD + 8}" text-anchor="end">{top_count}</text>',
-           f'<text x="{LEFT - 4}" y="{base - LOAD + 20}" text-anchor="end" fill="#777">in 50 ms</text>',
+           f'<text x="{LEFT - 4}" y="{base - LOAD + 20}" text-anchor="end" fill="#777">in 50 ms'
+           '</text>',
            f'<text x="{LEFT - 4}" y="{base}" text-anchor="end">0</text>']
     step = 1 if seconds <= 20 else 5
     for second in range(0, int(seconds) + 1, step):
         at = x(start + second)
-        out.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{bottom + 12}" y2="{bottom + 16}" stroke="#333"/>'
-                   f'<text x="{at:.1f}" y="{bottom + 26}" text-anchor="middle">{start + second} s</text>')
+        out.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{bottom + 12}" y2="{bottom + 16}" '
+                   f'stroke="#333"/><text x="{at:.1f}" y="{bottom + 26}" text-anchor="middle">'
+                   f'{start + second} s</text>')
     return out
