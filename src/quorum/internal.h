@@ -110,6 +110,7 @@ struct observer {
     unsigned next_source;
     uint64_t token; /* of the pull in flight; 0: none */
     uint64_t tokens;
+    bool pulled;            /* the last answer was good: the first retry is at once */
     struct env_timer timer; /* the pull's deadline, or the time of the next one */
     node_id_t leader;
     uint64_t leader_term, commit_index;

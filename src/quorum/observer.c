@@ -56,8 +56,11 @@ static void pull_later(struct quorum *quorum, bool change_source)
     if (change_source)
         next_source(quorum);
     observer->token = 0;
-    uint64_t spread = env->random(env->self) % (RETRY_MS_MAX - RETRY_MS_MIN);
-    env->timer_start(env->self, &observer->timer, env_now(env) + ENV_MS(RETRY_MS_MIN + spread));
+    uint64_t ms = RETRY_MS_MIN + env->random(env->self) % (RETRY_MS_MAX - RETRY_MS_MIN);
+    if (observer->pulled) /* the source has just died, it may be: another knows as much */
+        ms = 0;
+    observer->pulled = false;
+    env->timer_start(env->self, &observer->timer, env_now(env) + ENV_MS(ms));
 }
 
 static uint64_t wait_ms(const struct quorum *quorum)
@@ -279,10 +282,11 @@ static void take_reply(struct quorum *quorum, const Karst__MetadataFetchReply *r
         observer->commit_index = reply->commit_index;
     if (quorum->failed || observer->write != NULL)
         return;
-    if (!good || stale)
-        pull_later(quorum, true);
-    else
+    observer->pulled = good && !stale;
+    if (observer->pulled)
         pull(quorum);
+    else
+        pull_later(quorum, true);
 }
 
 void observer_answer(struct quorum *quorum, struct quorum_peer_answer *answer)
