@@ -28,6 +28,7 @@ int main(int argc, char **argv)
         for (int i = 0; i < count; i++) /* they are valid until the next karst_consume */
             printf("%d:%lld %.*s\n", records[i].partition, (long long)records[i].offset,
                    (int)records[i].value_bytes, (const char *)records[i].value);
+        fflush(stdout);
     }
     if (count < 0)
         fprintf(stderr, "%s\n", karst_error(karst));

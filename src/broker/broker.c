@@ -143,12 +143,12 @@ static void configure_partitions(const struct options *o, struct partition_optio
     };
 }
 
-static void configure_shards(struct broker *b, unsigned shard_count)
+static void configure_shards(struct broker *b, const struct io_config *io)
 {
     const struct options *o = &b->world.options;
     struct shard_config *c = &b->shard_config;
     c->node = (node_id_t)o->node_id;
-    c->shard_count = shard_count;
+    c->shard_count = io->shard_count;
     c->cluster_id = b->directories[0].meta.cluster_id;
     c->incarnation = world_random_uuid();
     c->boot_id = world_boot_id();
@@ -172,7 +172,7 @@ static void configure_shards(struct broker *b, unsigned shard_count)
     c->disk_verified = b->verified;
     c->session_timeout_ns = ENV_MS(o->session_timeout_ms);
     c->heartbeat_ns = ENV_MS(o->heartbeat_interval_ms);
-    c->connections_max = (uint32_t)(o->connections_max / shard_count);
+    c->connections_max = io->connections_max;
     c->requests_max = (uint32_t)o->requests_in_flight_max;
     c->request_timeout_ns = ENV_MS(o->request_timeout_ms);
     b->read_budget.bytes_max = (size_t)o->queued_bytes_max;
@@ -256,7 +256,7 @@ static err_t broker_start(struct broker *b, const char *config_file)
         err = list_replicas(b);
     if (err != ERR_OK)
         return err;
-    configure_shards(b, config.shard_count);
+    configure_shards(b, &config);
     configure_quorum(b);
     err = make_actors(b, config.shard_count);
     if (err == ERR_OK)

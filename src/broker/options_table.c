@@ -28,7 +28,7 @@ static const struct option_row table[] = {
      FIELD(bootstrap_servers)},
     {"broker.rack", "", OPTION_TEXT, "", 0, 0, false,
      "The rack of this broker; replicas of a partition are spread over racks.", FIELD(rack)},
-    {"num.shards", "threads", OPTION_INT, "0", 0, 64, false,
+    {"num.shards", "threads", OPTION_INT, "0", 0, 63, false,
      "Event loops that own connections and partitions. 0: one for each core.", FIELD(shards)},
     {"broker.session.timeout.ms", "ms", OPTION_MS, "2000", 200, 600000, false,
      "A broker that is silent for so long is fenced; its own lease ends as soon.",
