@@ -196,6 +196,7 @@ ProtobufCMessage *brokers_heartbeat(struct controller *c, const Karst__Heartbeat
     soft->last_seen_ns = c->now_ns;
     failures_take(c, request);
     space_take(c, request);
+    unclean_take(c, request);
     /* R30: each of its shards has seen the image in which it leads nothing. One that comes back
      * from a long stop would otherwise be trusted while it still believes in an old leadership. */
     bool knows = soft->settled_offset != OFFSET_NOT_KNOWN &&
@@ -222,6 +223,7 @@ ProtobufCMessage *brokers_heartbeat(struct controller *c, const Karst__Heartbeat
     reply->caught_up = request->metadata_offset >= image_offset(c->committed);
     reply->fenced = image_broker(view(c), request->node_id)->state == BROKER_STATE_FENCED;
     reply->metadata_offset = image_offset(c->committed);
+    unclean_ask(c, request->node_id, reply);
     return &reply->base;
 }
 

@@ -12,6 +12,7 @@ struct controller *controller_new(const struct controller_config *config, struct
     c->config = *config;
     c->rng = rng;
     table_init(&c->brokers, 0); /* node ids are the operator's */
+    table_init(&c->questions, rng_next(rng));
     return c;
 }
 
@@ -26,6 +27,7 @@ static void controller_forget(struct controller *c)
         free(soft);
     }
     table_clear(&c->brokers);
+    unclean_forget(c);
 }
 
 void controller_free(struct controller *c)
@@ -34,6 +36,7 @@ void controller_free(struct controller *c)
         return;
     controller_forget(c);
     table_fini(&c->brokers);
+    table_fini(&c->questions);
     free(c);
 }
 
@@ -116,8 +119,7 @@ void controller_tick(struct controller *c, int64_t entry_offset, uint64_t now_ns
     brokers_fence_silent(c);
     if (now_ns >= c->preferred_due_ns)
         elect_preferred_due(c);
-    if (now_ns >= c->unclean_due_ns)
-        elect_unclean_due(c);
+    unclean_tick(c);
 }
 
 void controller_broker_died(struct controller *c, node_id_t node, const struct uuid *incarnation,

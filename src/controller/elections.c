@@ -148,14 +148,14 @@ struct uuid replica_directory(const struct image_broker *broker, const struct pa
     return broker->directories[directory_choice(id, broker->directory_count)];
 }
 
-static bool broker_active(const struct controller *c, node_id_t node)
+bool broker_active(const struct controller *c, node_id_t node)
 {
     const struct image_broker *broker = image_broker(view(c), node);
     return broker != NULL && broker->state == BROKER_STATE_ACTIVE;
 }
 
-static bool may_lead(const struct controller *c, const struct partition_id *id,
-                     const struct image_partition *p, node_id_t node)
+bool may_lead(const struct controller *c, const struct partition_id *id,
+              const struct image_partition *p, node_id_t node)
 {
     return broker_active(c, node) && replica_sound(c, id, p, node);
 }
@@ -367,75 +367,6 @@ void elect_preferred_due(struct controller *c)
         log_info("controller: %zu partitions are led by their preferred leader again", scan.moved);
 }
 
-/* ---- unclean elections ---- */
-
-/* The first live replica, though others may have had more: what they had and it lacks is lost.
- * (R8's question for the longest log needs the brokers' answers and comes before this.) */
-static err_t elect_unclean(struct controller *c, const struct partition_id *id,
-                           const struct image_partition *p)
-{
-    struct partition_plan plan;
-    plan_begin(&plan, id, p);
-    plan.leader = elect(c, &plan, NO_NODE);
-    if (plan.leader != NO_NODE) /* a member lives: nothing is lost */
-        return plan_done(c, &plan);
-    for (int i = 0; i < p->replica_count && plan.leader == NO_NODE; i++)
-        if (may_lead(c, id, p, p->replicas[i]))
-            plan.leader = p->replicas[i];
-    for (int i = 0; i < p->replica_count && plan.leader == NO_NODE; i++) {
-        const struct broker_soft *soft = brokers_soft(c, p->replicas[i]);
-        if (!broker_active(c, p->replicas[i]) || failures_has(soft, id))
-            continue;
-        plan.leader = p->replicas[i]; /* R1: what it had is lost; it begins anew, empty */
-    }
-    if (plan.leader == NO_NODE)
-        return ERR_ELIGIBLE_LEADERS_NOT_AVAILABLE;
-    /* What was lost is given up: who had it may begin anew where there is room. */
-    for (int i = 0; i < p->replica_count; i++) {
-        if (!replica_lost(c, p, p->replicas[i]))
-            continue;
-        plan.directories_set = true;
-        plan.directories[i] = replica_directory(image_broker(view(c), p->replicas[i]), id);
-    }
-    plan.unclean = true;
-    plan.recovery_state = 1;
-    plan.isr[0] = plan.leader;
-    plan.isr_count = 1;
-    plan.elr_count = 0;
-    char topic[UUID_TEXT_SIZE];
-    log_warn("controller: partition %d of topic %s gets leader %d by an unclean election: records "
-             "that only other replicas have are lost",
-             id->index, uuid_text(&id->topic, topic), plan.leader);
-    return plan_done(c, &plan);
-}
-
-static bool unclean_allowed(const struct controller *c, const struct partition_id *id)
-{
-    const char *value = image_topic_config(view(c), image_topic(view(c), &id->topic),
-                                           "unclean.leader.election.enable");
-    return value != NULL && strcmp(value, "true") == 0;
-}
-
-static void unclean_one(struct controller *c, const struct partition_id *id,
-                        const struct image_partition *p, void *context)
-{
-    (void)context;
-    if (p->leader != NO_NODE || !unclean_allowed(c, id))
-        return;
-    /* R1: a lost replica comes back empty only when a person says so. */
-    bool any = false;
-    for (int i = 0; i < p->replica_count; i++)
-        any = any || may_lead(c, id, p, p->replicas[i]);
-    if (any)
-        (void)elect_unclean(c, id, p); /* it has complained, and waits for the next event */
-}
-
-void elect_unclean_due(struct controller *c)
-{
-    c->unclean_due_ns = NEVER_NS; /* until the next partition loses its leader, or a broker comes */
-    each_partition(c, unclean_one, NULL);
-}
-
 /* ---- ElectLeaders ---- */
 
 static err_t elect_asked(struct controller *c, const struct partition_id *id, bool unclean)
@@ -446,7 +377,7 @@ static err_t elect_asked(struct controller *c, const struct partition_id *id, bo
     if (p == NULL)
         return ERR_UNKNOWN_TOPIC_OR_PARTITION;
     if (unclean)
-        return p->leader != NO_NODE ? ERR_ELECTION_NOT_NEEDED : elect_unclean(c, id, p);
+        return p->leader != NO_NODE ? ERR_ELECTION_NOT_NEEDED : unclean_ordered(c, id);
     if (p->leader == p->replicas[0])
         return ERR_ELECTION_NOT_NEEDED;
     if (!image_partition_in_isr(p, p->replicas[0]) || !may_lead(c, id, p, p->replicas[0]))

@@ -6,7 +6,8 @@
  *   brokers.c      register, heartbeat, fence
  *   failures.c     what a broker says of its disks: failed directories and logs
  *   space.c        full disks (R16)
- *   elections.c    who leads: after a broker changed, preferred leaders, unclean elections
+ *   elections.c    who leads: after a broker changed, preferred leaders
+ *   unclean.c      who leads when no member of the ISR lives: the longest log (R8)
  *   partitions.c   AlterPartition
  *   topics.c       CreateTopics, DeleteTopics; placement.c, topic_config.c help it */
 #ifndef KARST_CONTROLLER_INTERNAL_H
@@ -56,6 +57,7 @@ struct controller {
     uint64_t
         preferred_due_ns; /* leaders may want to move back; NEVER_NS: all are where they belong */
     bool low_space;          /* of the metadata log's disk here (R16) */
+    struct table questions;  /* partition id → struct question (unclean.c) */
     uint64_t unclean_due_ns; /* partitions without a leader may get one uncleanly */
 
     /* The decision at hand. */
@@ -166,6 +168,10 @@ err_t plan_done(struct controller *c, struct partition_plan *plan);
 /* First of the plan's ISR, in replica order, that may lead; one with room for appends before one
  * without (R16). except: leave this one out. -1: none. */
 node_id_t elect(const struct controller *c, const struct partition_plan *plan, node_id_t except);
+/* The broker is active, and the replica sound. */
+bool may_lead(const struct controller *c, const struct partition_id *id,
+              const struct image_partition *p, node_id_t node);
+bool broker_active(const struct controller *c, node_id_t node);
 /* The replica's directory is known and not online: what it had is gone (R1). */
 bool replica_lost(const struct controller *c, const struct image_partition *p, node_id_t node);
 /* It has what it vouches for: neither lost nor failed (R1, R19). */
@@ -191,9 +197,20 @@ size_t repair_all(struct controller *c);
 /* Gives leaders to the partitions that waited for this broker. */
 void elect_waiting(struct controller *c, node_id_t node);
 void elect_preferred_due(struct controller *c);
-void elect_unclean_due(struct controller *c);
 ProtobufCMessage *elections_request(struct controller *c,
                                     const Karst__ElectLeadersRequest *request);
+
+/* ---- unclean.c ---- */
+
+/* Those whose topic allows it: each tick. */
+void unclean_tick(struct controller *c);
+/* A person's order: it is decided at once, or when the live replicas have told how far their logs
+ * go. */
+err_t unclean_ordered(struct controller *c, const struct partition_id *id);
+/* Answers, and into the reply what else the broker is asked. */
+void unclean_take(struct controller *c, const Karst__HeartbeatRequest *request);
+void unclean_ask(struct controller *c, node_id_t node, Karst__HeartbeatReply *reply);
+void unclean_forget(struct controller *c); /* all questions */
 
 /* ---- partitions.c, topics.c ---- */
 

@@ -10,6 +10,7 @@
  *   peer.c         connections to other brokers
  *   probe.c        is that broker dead? (R10)
  *   stream.c       replica traffic between peers and partitions (R7)
+ *   ends.c         how far logs go, before an unclean election (R8)
  *   failure.c      replicas and directories that failed, for the heartbeats (R14, R19)
  *   space.c        how full the disks are, for the heartbeats (R16)
  *   lifecycle.c    shard 0: registration, heartbeats, lease, controlled shutdown
@@ -54,6 +55,8 @@ enum shard_message_type {
     SHARD_STOP,          /* struct env_message: close the partitions; from shard 0 */
     SHARD_STOPPED,       /* struct shard_stopped: it was done; to shard 0 */
     SHARD_FINISH,        /* struct env_message: close the connections; from shard 0 */
+    SHARD_END_ASKED,     /* struct shard_end: to the owner of a partition (R8) */
+    SHARD_END_TOLD,      /* the same, answered: to shard 0 */
     SHARD_FAILURE,       /* struct shard_failure: to shard 0 (R19) */
 };
 
@@ -109,6 +112,15 @@ struct shard_id {
     struct request *request; /* the asking shard's */
     err_t err;
     producer_id_t id;
+};
+
+struct shard_end {
+    struct env_message message;
+    struct list_node link; /* lifecycle.ends */
+    struct partition_id id;
+    leader_epoch_t leader_epoch; /* as asked */
+    leader_epoch_t last_epoch;
+    offset_t end;
 };
 
 struct shard_failure {
@@ -211,8 +223,10 @@ struct lifecycle {
     bool stuck;         /* one of them gives none */
     int64_t *applied;   /* by shard (R30); -1: nothing yet */
     unsigned stopped;
-    bool unclean; /* some log could not be made durable */
+    bool unclean;                   /* some log could not be made durable */
     uint32_t full_disks, low_disks; /* bits (R16) */
+    struct list_node ends;          /* struct shard_end: answers to be told */
+    size_t end_count, told_ends;    /* told by the heartbeat in flight */
     struct failures failures;
     uint32_t told_disks; /* of them, by the heartbeat in flight */
     bool doomed;         /* all directories failed: it ends when the controller knows */
@@ -386,11 +400,21 @@ void failure_arrived(struct shard *shard, struct shard_failure *failure); /* tak
 bool failures_fill(struct shard *shard, Karst__HeartbeatRequest *request);
 void failures_fini(struct shard *shard);
 
+/* ends.c */
+void ends_init(struct shard *shard);
+void ends_fini(struct shard *shard);
+void ends_asked(struct shard *shard, const Karst__HeartbeatReply *reply);
+void ends_taken(struct shard *shard);
+bool ends_fill(struct shard *shard, Karst__HeartbeatRequest *request);
+void end_asked(struct shard *shard, struct shard_end *end); /* both take it */
+void end_told(struct shard *shard, struct shard_end *end);
+
 /* space.c: into a heartbeat. False: no memory */
 bool space_fill(struct shard *shard, Karst__HeartbeatRequest *request);
 
 /* lifecycle.c */
 void lifecycle_start(struct shard *shard);
+void lifecycle_hurry(struct shard *shard); /* a heartbeat now, or when the one in flight is back */
 void lifecycle_failed(struct shard *shard,
                       bool all); /* something to tell; every directory failed */
 void lifecycle_applied(struct shard *shard, unsigned from, int64_t offset);

@@ -238,6 +238,8 @@ static void lifecycle_take_heartbeat(struct shard *shard, const Karst__Heartbeat
     if (lease.fenced != shard->lease.fenced)
         log_info("broker %d is %s", shard->config->node, lease.fenced ? "fenced" : "unfenced");
     lease_publish(shard, &lease);
+    ends_taken(shard);
+    ends_asked(shard, reply);
     if (life->doomed && life->told_disks == life->failures.disks) {
         lifecycle_exit(shard, 1, all_failed);
         return;
@@ -303,7 +305,7 @@ static void lifecycle_heartbeat(struct shard *shard)
     request.has_want_shutdown = life->state == LIFECYCLE_LEAVING;
     request.want_shutdown = life->state == LIFECYCLE_LEAVING;
     struct frame *frame = NULL;
-    if (failures_fill(shard, &request) && space_fill(shard, &request))
+    if (failures_fill(shard, &request) && space_fill(shard, &request) && ends_fill(shard, &request))
         frame = wire_frame(&(struct wire_frame_args){
             .kind = WIRE_REQUEST, .method = WIRE_HEARTBEAT, .message = &request.base});
     uint64_t now = env_now(shard->env);
@@ -338,8 +340,7 @@ static void lifecycle_timer(struct env_timer *timer, uint64_t now_ns)
         lifecycle_heartbeat(shard);
 }
 
-/* Now, or as soon as the one in flight is back. */
-static void lifecycle_hurry(struct shard *shard)
+void lifecycle_hurry(struct shard *shard)
 {
     struct lifecycle *life = &shard->lifecycle;
     bool beats = life->state == LIFECYCLE_RUNNING || life->state == LIFECYCLE_LEAVING;
@@ -540,6 +541,7 @@ void lifecycle_start(struct shard *shard)
 {
     struct lifecycle *life = &shard->lifecycle;
     life->state = LIFECYCLE_REGISTERING;
+    ends_init(shard);
     life->timer.fire = lifecycle_timer;
     life->stop_timer.fire = lifecycle_stop_timer;
     lifecycle_start_timer(shard, env_now(shard->env));
@@ -551,4 +553,5 @@ void lifecycle_fini(struct shard *shard)
     env->timer_stop(env->self, &shard->lifecycle.timer);
     env->timer_stop(env->self, &shard->lifecycle.stop_timer);
     failures_fini(shard);
+    ends_fini(shard);
 }

@@ -291,6 +291,17 @@ size_t partition_count(const struct partition_table *table)
     return table_count(&table->by_id);
 }
 
+bool partition_log_end(const struct partition_table *table, const struct partition_id *id,
+                       leader_epoch_t *ret_last_epoch, offset_t *ret_end)
+{
+    const struct partition *p = partition_find(table, id);
+    if (p == NULL || p->log == NULL || p->replica.failed || p->replica.stopped)
+        return false;
+    *ret_last_epoch = log_last_epoch(p->log);
+    *ret_end = log_end(p->log);
+    return true;
+}
+
 struct log *partition_log(const struct partition_table *table, const struct partition_id *id)
 {
     const struct partition *p = partition_find(table, id);

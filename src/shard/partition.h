@@ -150,6 +150,10 @@ void partition_turn_ended(struct partition_table *table);
 /* Ends waits whose time is over; lag; ISR shrink; checkpoints. Every 10 to 50 ms. */
 void partition_tick(struct partition_table *table, uint64_t now_ns);
 
+/* How far the log goes, for an unclean election (R8). False: it is not open, or has failed. */
+bool partition_log_end(const struct partition_table *table, const struct partition_id *id,
+                       leader_epoch_t *ret_last_epoch, offset_t *ret_end);
+
 /* ---- for the simulator's checkers, metrics ---- */
 struct partition_view {
     struct partition_id id;

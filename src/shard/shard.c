@@ -204,6 +204,12 @@ static void shard_mail(void *actor, void *mail)
     case SHARD_FAILURE:
         failure_arrived(shard, any);
         return;
+    case SHARD_END_ASKED:
+        end_asked(shard, any);
+        return;
+    case SHARD_END_TOLD:
+        end_told(shard, any);
+        return;
     case SHARD_LEASE:
         shard_take_lease(shard, any);
         return;

@@ -33,9 +33,26 @@ static struct frame *quorum_heartbeat(struct lab_node *node, const ProtobufCMess
     if (request->node_id == 1) {
         node->failed_directories = request->n_failed_directories;
         node->failed_replicas = request->n_failed;
+        for (size_t i = 0; i < request->n_ends; i++) {
+            ASSERT(request->ends[i]->leader_epoch == 7);
+            ASSERT(request->ends[i]->last_epoch == 3);
+            node->ends_sum += request->ends[i]->end;
+            node->ends_told++;
+        }
     }
     node->shutdowns_wanted += request->want_shutdown ? 1 : 0;
     Karst__HeartbeatReply reply = KARST__HEARTBEAT_REPLY__INIT;
+    struct partition_id ids[4];
+    Karst__LogEnd rows[4], *row_ptrs[4];
+    reply.asked = row_ptrs;
+    while (node->asks_ends && request->node_id == 1 && reply.n_asked < ARRAY_LEN(rows)) {
+        size_t i = reply.n_asked++;
+        ids[i] = lab_partition_id((int32_t)i);
+        karst__log_end__init(row_ptrs[i] = &rows[i]);
+        rows[i].topic_id = wire_put_uuid(&ids[i].topic);
+        rows[i].index = ids[i].index;
+        rows[i].leader_epoch = 7;
+    }
     reply.error = node->heartbeat_err;
     reply.has_fenced = true;
     reply.fenced = node->fenced;

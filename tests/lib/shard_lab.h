@@ -35,6 +35,9 @@ struct lab_node {
     struct frame *last_create;
     int64_t heartbeat_offset;
     size_t failed_directories, failed_replicas; /* of the last heartbeat from node 1 */
+    bool asks_ends;                             /* of all partitions of topic 1, each time */
+    size_t ends_told;                           /* answers since then */
+    offset_t ends_sum;
     unsigned shutdowns_wanted;
     /* How it answers. */
     err_t heartbeat_err, register_err, create_err;

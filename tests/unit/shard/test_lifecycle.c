@@ -372,6 +372,24 @@ START_TEST(heartbeats_say_which_replicas_failed_until_they_work_again)
 }
 END_TEST
 
+/* Partitions 0 to 2 answer, from both shards; 3 is not open. */
+START_TEST(what_the_controller_asks_of_logs_is_told_with_the_next_heartbeat)
+{
+    setup(2, 2);
+    lab.nodes[1].asks_ends = true;
+    while (lab.nodes[1].ends_told == 0)
+        lab_run(&lab, 1);
+    lab.nodes[1].asks_ends = false;
+    lab_run(&lab, 50);
+    ck_assert_uint_ge(lab.nodes[1].ends_told, 3);
+    size_t told = lab.nodes[1].ends_told;
+    ck_assert_int_ge(lab.nodes[1].ends_sum, 100 + 101 + 102);
+    lab_run(&lab, 1000);
+    ck_assert_uint_eq(lab.nodes[1].ends_told, told); /* once is enough */
+    lab_fini(&lab);
+}
+END_TEST
+
 CHECK_MAIN("shard/lifecycle", a_broker_registers_and_all_its_shards_have_the_lease,
            heartbeats_tell_the_offset_that_all_shards_have,
            the_lease_ends_with_the_session_after_the_last_answered_heartbeat,
@@ -386,4 +404,5 @@ CHECK_MAIN("shard/lifecycle", a_broker_registers_and_all_its_shards_have_the_lea
            a_second_drain_does_not_wait, a_stop_that_could_not_sync_all_leaves_no_marker,
            a_broker_whose_last_directory_failed_ends_itself,
            a_broker_whose_last_directory_failed_does_not_wait_for_a_silent_controller,
-           heartbeats_say_which_replicas_failed_until_they_work_again)
+           heartbeats_say_which_replicas_failed_until_they_work_again,
+           what_the_controller_asks_of_logs_is_told_with_the_next_heartbeat)
