@@ -233,7 +233,8 @@ struct registration {
     const Karst__RegisterBrokerRequest *request;
     struct table lost; /* the bytes of partition ids that its manifest names and no folder holds */
     struct partition_id *lost_ids;
-    size_t lost_isr, ended; /* for the log */
+    bool cache_lost;                   /* the last life's page cache may be gone (R20) */
+    size_t lost_isr, ended, unflushed; /* for the log */
     err_t err;
 };
 
@@ -279,6 +280,15 @@ static void registration_plan_lost(const struct registration *r, struct partitio
             sizeof(directory->b));
 }
 
+/* R20: a topic that is acknowledged before it is flushed. */
+static bool registration_unflushed(const struct controller *c, const struct registration *r,
+                                   const struct partition_id *id)
+{
+    const char *value =
+        image_topic_config(view(c), image_topic(view(c), &id->topic), "flush.before.ack");
+    return value == NULL ? !r->request->flush_before_ack : strcmp(value, "true") != 0;
+}
+
 /* R2: the old incarnation's leadership and ISR membership end. */
 static void registration_partition(struct controller *c, const struct partition_id *id,
                                    const struct image_partition *p, void *context)
@@ -302,6 +312,15 @@ static void registration_partition(struct controller *c, const struct partition_
         plan.leader = elect(c, &plan, node);
     /* Whoever leads after this, also the same broker, does so in a new epoch. */
     plan.new_epoch = plan.isr_count != p->isr_count;
+    /* R20: with the power went what was acknowledged from the page cache. Another member stays in
+     * its place; the last one comes back with less than it promised, and the others must be allowed
+     * to cut below what they know as committed (R9). */
+    if (plan_in_isr(&plan, node) && r->cache_lost && registration_unflushed(c, r, id) &&
+        !CANARY("controller_trusts_lost_page_cache")) {
+        plan.unclean = true;
+        plan.recovery_state = 1;
+        r->unflushed++;
+    }
     r->ended += was_member;
     r->err = plan_done(c, &plan);
 }
@@ -445,7 +464,11 @@ ProtobufCMessage *brokers_register(struct controller *c,
         if (old->epoch >= epoch) /* both in one entry */
             epoch = old->epoch + 1;
     }
+    struct uuid boot;
     struct registration r = {.request = request};
+    bool same_boot = old != NULL && request_uuid(&request->boot_id, &boot) &&
+                     !uuid_is_zero(&boot) && uuid_equal(&boot, &old->boot_id);
+    r.cache_lost = !request->clean_start && !same_boot;
     err = registration_decide(c, &r, epoch);
     if (err != ERR_OK)
         return reply_error(c, type, err, NULL);
@@ -458,6 +481,12 @@ ProtobufCMessage *brokers_register(struct controller *c,
     log_info("controller: registered broker %d with epoch %" PRId64
              "; %zu ISR memberships of its last life ended, %zu replicas of the ISR are lost",
              request->node_id, epoch, r.ended, r.lost_isr);
+    if (r.unflushed > 0)
+        log_warn(
+            "controller: broker %d stopped with its machine: of %zu partitions that are "
+            "acknowledged before they are flushed it is the last in-sync replica, and may have "
+            "lost records",
+            request->node_id, r.unflushed);
     reply->broker_epoch = epoch;
     return &reply->base;
 }

@@ -20,6 +20,7 @@ struct config_rule {
 static const struct config_rule config_rules[] = {
     {"cleanup.policy", CONFIG_WORDS, 0, 0, "delete compact "},
     {"compression.type", CONFIG_WORD, 0, 0, "producer uncompressed gzip snappy lz4 zstd "},
+    {"flush.before.ack", CONFIG_BOOLEAN, 0, 0, NULL}, /* R20; Karst's own */
     {"flush.messages", CONFIG_INTEGER, 1, INT64_MAX, NULL},
     {"flush.ms", CONFIG_INTEGER, 0, INT64_MAX, NULL},
     {"index.interval.bytes", CONFIG_INTEGER, 0, INT32_MAX, NULL},

@@ -101,6 +101,8 @@ static struct frame *lifecycle_register_frame(struct shard *shard)
     request.online_directories = directories;
     request.verified_directories = verified;
     request.clean_start = config->clean_start;
+    request.has_flush_before_ack = true;
+    request.flush_before_ack = config->partition.flush_before_ack;
     request.boot_id = wire_put_uuid(&config->boot_id);
     request.n_lost = config->lost_count;
     return wire_frame(&(struct wire_frame_args){

@@ -51,6 +51,8 @@ struct lab_registration {
     const char *rack;
     uint64_t cluster; /* 0: the right one */
     bool verified;    /* its directory was (R14) */
+    bool clean;       /* the last stop was */
+    uint64_t boot;    /* 0: the machine runs on */
 };
 const Karst__RegisterBrokerReply *lab_register(struct lab *lab,
                                                const struct lab_registration *registration);

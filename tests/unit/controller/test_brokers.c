@@ -231,6 +231,37 @@ START_TEST(a_swapped_disk_is_a_lost_replica)
 }
 END_TEST
 
+/* R20. Both topics are of broker 1 alone; one is acknowledged before it is flushed. */
+START_TEST(a_last_replica_whose_page_cache_is_lost_comes_back_as_after_an_unclean_election)
+{
+    static const struct {
+        bool clean;
+        uint64_t boot;
+        bool lost;
+    } cases[] = {{true, 9, false}, {false, 0, false}, {false, 9, true}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct lab lab;
+        lab_init(&lab, 1);
+        lab_create(&lab, "cached", 1, 1, "flush.before.ack", "false", NULL);
+        lab_create(&lab, "flushed", 1, 1, "flush.before.ack", "true", NULL);
+        lab_commit(&lab);
+        struct partition_id cached = lab_id_of(&lab, "cached", 0);
+        struct partition_id flushed = lab_id_of(&lab, "flushed", 0);
+        lab_register(&lab,
+                     &(struct lab_registration){
+                         .node = 1, .life = 1, .clean = cases[i].clean, .boot = cases[i].boot});
+        lab_commit(&lab);
+        lab_heartbeat(&lab, 1);
+        lab_commit(&lab);
+        const struct image_partition *p = lab_partition(&lab, &cached);
+        ck_assert_int_eq(p->leader, 1);
+        ck_assert_int_eq(p->last_unclean_leader_epoch > 0, cases[i].lost);
+        ck_assert_int_eq(lab_partition(&lab, &flushed)->last_unclean_leader_epoch, -1);
+        lab_fini(&lab);
+    }
+}
+END_TEST
+
 START_TEST(silence_fences_after_the_session)
 {
     struct lab lab;
@@ -451,6 +482,7 @@ CHECK_MAIN("controller/brokers", a_broker_is_fenced_until_it_knows_its_registrat
            a_superseded_incarnation_does_not_come_back, a_broker_of_another_cluster_is_told_so,
            a_registration_that_can_not_be_applied_leaves_nothing,
            a_lost_replica_leaves_the_isr_with_the_registration, a_swapped_disk_is_a_lost_replica,
+           a_last_replica_whose_page_cache_is_lost_comes_back_as_after_an_unclean_election,
            silence_fences_after_the_session, proof_of_death_fences_at_once_the_broker_first,
            a_new_controller_gives_all_brokers_time, a_controller_that_slept_fences_nobody_for_it,
            a_sleeper_is_not_trusted_before_it_knows_that_it_was_fenced,

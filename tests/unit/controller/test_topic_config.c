@@ -26,6 +26,7 @@ START_TEST(right_values_pass)
         {"min.insync.replicas", "2147483647"},
         {"retention.bytes", "-1"},
         {"retention.ms", "9223372036854775807"},
+        {"flush.before.ack", "false"},
         {"segment.bytes", "1073741824"},
         {"segment.ms", "604800000"},
         {"unclean.leader.election.enable", "false"},
