@@ -188,7 +188,9 @@ struct client_batch {
     bool in_flight;
     struct client_produce_call *call; /* in_flight and sent: the request, and its place there */
     size_t call_slot;
-    bool acknowledged; /* told when all before it are settled, too */
+    bool acknowledged;    /* told when all before it are settled, too */
+    bool perhaps_written; /* a try had no answer, or one that leaves it open */
+    err_t refused;        /* by the last try, if nothing was written; ERR_OK: not yet */
     int64_t base_offset;
     bool keyed; /* a record has a key: not all may go to one partition */
     uint64_t created_ns, deadline_ns;

@@ -452,6 +452,7 @@ void client_producer_detach(struct client *client, struct client_partition *p)
         batch->call->batches[batch->call_slot] = NULL;
         batch->call = NULL;
         batch->in_flight = false;
+        batch->perhaps_written = true;
         p->in_flight--;
     }
 }
@@ -465,6 +466,20 @@ static void client_settle(struct client *client, struct client_partition *p)
             return;
         client_batch_done(client, first, ERR_OK, first->base_offset);
     }
+}
+
+/* Nothing of the batch is in the log after this answer. */
+static bool client_err_refuses(err_t err)
+{
+    return err == ERR_NOT_ENOUGH_REPLICAS || err == ERR_NOT_ENOUGH_SPACE;
+}
+
+/* When its time is over: why it was refused all the time, or that nobody knows what became of it. */
+static err_t client_batch_why_late(const struct client_batch *batch)
+{
+    if (batch->perhaps_written || batch->refused == ERR_OK)
+        return ERR_REQUEST_TIMED_OUT;
+    return batch->refused;
 }
 
 static void client_batch_failed_for_good(struct client *client, struct client_batch *batch,
@@ -500,6 +515,10 @@ static void client_batch_result(struct client *client, struct client_batch *batc
         client_settle(client, p);
         return;
     }
+    if (row != NULL && client_err_refuses(err))
+        batch->refused = err;
+    else
+        batch->perhaps_written = true;
     /* All that is under way comes back before anything is sent: order, and sequences, are kept.
      * What comes back with the first failure says nothing new, but perhaps who leads. */
     bool known = p->draining;
@@ -521,7 +540,7 @@ static void client_batch_result(struct client *client, struct client_batch *batc
         return;
     }
     if (client_now(client) >= batch->deadline_ns) {
-        client_batch_failed_for_good(client, batch, ERR_REQUEST_TIMED_OUT);
+        client_batch_failed_for_good(client, batch, client_batch_why_late(batch));
         return;
     }
     node_id_t hint = row == NULL ? NO_NODE : row->leader;
@@ -542,7 +561,8 @@ static void client_fail_sealed(struct client *client, struct list_node *batches,
         node = node->next;
         if (batch->in_flight || batch->acknowledged || batch->deadline_ns > before_ns)
             continue;
-        client_batch_failed_for_good(client, batch, err);
+        client_batch_failed_for_good(
+            client, batch, err == ERR_REQUEST_TIMED_OUT ? client_batch_why_late(batch) : err);
         node = batches->next;
     }
 }

@@ -160,7 +160,7 @@ def test_too_few_in_sync_refuses_acks_all(cluster):
     wait_until(lambda: len(cluster.partition("m")["isr"]) == 2, "the killed one left the ISR")
     done = cluster.run("produce", "m", "--client-config", "delivery.timeout.ms=1000",
                        stdin=b"two\n")
-    assert done.returncode == 1
+    assert done.returncode == 1 and b"min.insync.replicas" in done.stderr
     assert cluster.karst("consume", "m", "--from-beginning", "--exit-at-end") == b"one\n"
 
 
