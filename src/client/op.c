@@ -120,6 +120,12 @@ static struct client_broker *client_op_broker(struct client *client, struct clie
     }
     *ret_topic_id = topic->id;
     struct client_partition *p = client_partition_get(client, topic, op->partition);
+    if (p != NULL && p->leader == NO_NODE) {
+        /* So far: what there is to tell at the deadline. */
+        op->err = ERR_LEADER_NOT_AVAILABLE;
+        snprintf(op->sentence, sizeof(op->sentence), "%s-%d has no leader at present", op->topic,
+                 (int)op->partition);
+    }
     return p == NULL ? NULL : client_partition_leader(client, p, now);
 }
 

@@ -311,9 +311,17 @@ static int produce_all(struct produce *produce)
     cli_catch_signals();
     cli_progress_start(&produce->progress);
     int code = produce->generate < 0 ? produce_lines(produce) : produce_numbers(produce);
-    int err;
-    while ((err = karst_flush(karst, PRODUCE_LOOK_MS)) != KARST_OK) /* ends: delivery.timeout.ms */
+    bool told = false;
+    while (karst_flush(karst, PRODUCE_LOOK_MS) != KARST_OK) { /* ends: delivery.timeout.ms */
         produce_poll(produce, 0);
+        if (cli_stopped() && !told) {
+            fprintf(stderr,
+                    "karst: waiting for %" PRId64 " records to be acknowledged; a second "
+                    "signal gives them up\n",
+                    karst_outstanding(karst));
+            told = true;
+        }
+    }
     cli_progress_end(&produce->progress);
     if (code == CLI_DONE && !produce->whole)
         code = cli_interrupted();
