@@ -1,5 +1,6 @@
 #include <stdlib.h>
 
+#include "base/canary.h"
 #include "shard/internal.h"
 
 /* A closed connection of a broker is a hint, not a proof: the active controller's node then dials
@@ -139,7 +140,9 @@ static void probe_timer(struct env_timer *timer, uint64_t now_ns)
 {
     (void)now_ns;
     struct probe *probe = container_of(timer, struct probe, timer);
-    if (probe->conn.generation != 0)
+    if (probe->conn.generation != 0 && CANARY("shard_probe_believes_silence"))
+        probe_proved(probe, "its address is silent");
+    else if (probe->conn.generation != 0)
         probe_next(probe);
     else
         probe_dial(probe);
@@ -160,10 +163,12 @@ void probe_received(struct shard *shard, void *owner, struct frame *frame)
     err_t err = peer_read_hello(shard, frame, &who);
     frame_unref(frame);
     if (err == ERR_OK && who.node == probe->node &&
-        !uuid_equal(&who.incarnation, &probe->incarnation))
+        !uuid_equal(&who.incarnation, &probe->incarnation)) {
+        probe->led_term = 0; /* it may be the one that leads, and not be registered yet */
         probe_proved(probe, "a newer incarnation answers at its address");
-    else
+    } else {
         probe_next(probe);
+    }
 }
 
 void probe_closed(struct shard *shard, void *owner, err_t err)
