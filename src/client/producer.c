@@ -474,7 +474,7 @@ static bool client_err_refuses(err_t err)
     return err == ERR_NOT_ENOUGH_REPLICAS || err == ERR_NOT_ENOUGH_SPACE;
 }
 
-/* When its time is over: why it was refused all the time, or that nobody knows what became of it. */
+/* When its time is over: why it was refused all along, or that nobody knows what became of it. */
 static err_t client_batch_why_late(const struct client_batch *batch)
 {
     if (batch->perhaps_written || batch->refused == ERR_OK)

@@ -11,7 +11,7 @@
  * that is long with records of an old leader is a zombie's; then by its end. So all live replicas
  * are asked, by the replies to their heartbeats, and the next heartbeats bring their answers:
  *
- *   no leader ──question_begin──▶ ASKED ──all have answered, or some and the time is over──▶ elected
+ *   no leader ──question_begin──▶ ASKED ──all have answered, or some, and time is over──▶ elected
  *                                  └──a member of the ISR may lead again──▶ elected, nothing lost
  *
  * Without a leader no log changes, so that an answer holds until there is one. Questions are soft

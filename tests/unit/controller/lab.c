@@ -145,7 +145,8 @@ const Karst__RegisterBrokerReply *lab_register(struct lab *lab,
                                                const struct lab_registration *registration)
 {
     const struct lab_registration *r = registration;
-    struct uuid cluster = lab_id(r->cluster == 0 ? 1 : r->cluster), boot = lab_id(r->boot == 0 ? 3 : r->boot);
+    struct uuid cluster = lab_id(r->cluster == 0 ? 1 : r->cluster);
+    struct uuid boot = lab_id(r->boot == 0 ? 3 : r->boot);
     struct uuid incarnation = lab_incarnation(r->node, r->life);
     struct uuid directory = lab_id(r->directory == 0 ? 5000000 + (uint64_t)r->node : r->directory);
     ProtobufCBinaryData directories = lab_bin(&directory);

@@ -2,8 +2,8 @@
 
 #include "lib/check_main.h"
 
-/* A partition of brokers 1 to 4 whose topic allows unclean elections, led and held by 1 alone, which
- * is dead. */
+/* A partition of brokers 1 to 4 whose topic allows unclean elections, led and held by 1 alone,
+ * which is dead. */
 static struct partition_id leaderless(struct lab *lab)
 {
     lab_init(lab, 4);
@@ -31,7 +31,8 @@ static err_t order(struct lab *lab, const struct partition_id *id)
     return err;
 }
 
-/* A heartbeat of node, with an answer for id unless last_epoch is below -1; how much it is asked. */
+/* A heartbeat of node, with an answer for id unless last_epoch is below -1: how much it is asked.
+ */
 static size_t beat(struct lab *lab, node_id_t node, const struct partition_id *id,
                    leader_epoch_t asked_epoch, leader_epoch_t last_epoch, offset_t end)
 {
