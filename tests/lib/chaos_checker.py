@@ -138,6 +138,7 @@ class Load:
     def __init__(self, cluster, name, partitions=4, producers=3, consumers=2, rate=400,
                  may_fail=False):
         self.cluster, self.partitions, self.may_fail = cluster, partitions, may_fail
+        self.nodes = range(1, cluster.brokers + 1)
         self.seed = int(os.environ.get("CHAOS_SEED", random.randrange(1 << 32)))
         self.random = random.Random(self.seed)
         self.timeline = Timeline(cluster, f"{name}, seed {self.seed}")
@@ -265,14 +266,15 @@ class Load:
                 assert not other, f"a consumer read something else at {partition}:{other[0]}"
 
     def check_replicas(self, ends):
+        described = self.cluster.json("topic", "describe", TOPIC)[0]["partitions"]
         for partition, end in enumerate(ends):
             logs = {}
-            for node in range(1, self.cluster.brokers + 1):
+            for node in described[partition]["replicas"]:
                 folder = os.path.join(self.cluster.data(node), f"{TOPIC}-{partition}")
                 logs[node] = replica_batches(folder, end)
-            first = logs[1]
+            one, first = next(iter(logs.items()))
             for node, batches in logs.items():
-                where = f"{TOPIC}-{partition} of brokers 1 and {node}"
+                where = f"{TOPIC}-{partition} of brokers {one} and {node}"
                 for mine, other in zip(first, batches):
                     assert mine == other, f"{where}: {mine} and {other}"
                 assert len(first) == len(batches), f"{where}: {len(first)}, {len(batches)} batches"

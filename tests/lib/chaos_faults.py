@@ -127,8 +127,28 @@ def fill(load, node, leave, seconds, kill_too=False):
             load.cluster.start(node)
             stay(seconds)
         load.wait_for_acks()
+        assert load.cluster.pid(node), f"broker {node} ended: {load.cluster.log(node)[-1000:]}"
         disk.empty()
-        if load.cluster.pid(node) is None:  # it may refuse to run without room, not to come back
-            load.cluster.start(node)
     load.wait_for_acks()
-    wait_until(lambda: load.cluster.pid(node), f"broker {node} runs")
+
+
+def fill_all(load, leave, seconds):
+    """No disk has room, and all brokers are killed: they start, elect a controller and serve reads,
+    and take records again when there is room."""
+    cluster = load.cluster
+    nodes = list(cluster.processes.nodes())
+    with load.fault("all disks full, kill -9 all"):
+        for node in nodes:
+            cluster.disk(node).fill(leave)
+        stay(seconds)
+        for node in nodes:
+            assert cluster.signal(node, signal.SIGKILL, 10), f"broker {node} ended by itself"
+        for node in nodes:
+            cluster.start(node)
+        cluster.controller_now()
+        wait_until(lambda: all(b["state"] == "active" for b in cluster.status()["brokers"]),
+                   "all brokers are active again, on full disks")
+        cluster.karst("consume", TOPIC, "--from-beginning", "--max-messages", "1")
+        for node in nodes:
+            cluster.disk(node).empty()
+    load.wait_for_acks()
