@@ -36,6 +36,8 @@ static void fault_stop(struct sim_run *run, struct sim_node *node)
 {
     enum node_stop how = rng_chance(&run->rng, 500000) ? NODE_KILL : NODE_POWER_CUT;
     sim_node_stop(node, how, restart_delay(run));
+    if (!node->host->up && rng_chance(&run->rng, 300000))
+        node->boot_fuse = rng_between(&run->rng, 1, rng_chance(&run->rng, 500000) ? 15 : 250);
 }
 
 /* The power of the whole room. */

@@ -67,11 +67,13 @@ static void node_address(const struct sim_run *run, unsigned idx, struct quorum_
     memcpy(ret->host, run->nodes[idx]->host->name, sizeof run->nodes[idx]->host->name);
 }
 
-static void node_require(struct sim_node *node, err_t err, const char *what)
+/* False: it can not go on. That its disk froze meanwhile is nobody's fault. */
+static bool node_require(struct sim_node *node, err_t err, const char *what)
 {
-    if (err != ERR_OK)
+    if (err != ERR_OK && !sim_disk_frozen(node->disk))
         sim_fail(node->run, "a node starts from what it left on its disk", "node %d: %s: %s",
                  node->id, what, err_name(err));
+    return err == ERR_OK;
 }
 
 void sim_node_format(struct sim_node *node)
@@ -81,12 +83,13 @@ void sim_node_format(struct sim_node *node)
     struct log_dir_meta meta = {
         .cluster_id = cluster_id, .directory_id = node->directory, .node_id = node->id};
     struct env *env = sim_host_env(node->host, RUN_SHARDS);
-    node_require(node, log_dir_format(env->disks, &meta), "log_dir_format");
+    (void)node_require(node, log_dir_format(env->disks, &meta),
+                       "log_dir_format"); /* the run ends */
     struct quorum_address voters[RUN_NODES_MAX];
     for (unsigned i = 0; i < run->voter_count; i++)
         node_address(run, i, &voters[i]);
     if (node->voter)
-        node_require(node, quorum_format(env, voters, run->voter_count), "quorum_format");
+        (void)node_require(node, quorum_format(env, voters, run->voter_count), "quorum_format");
     sim_disk_kill(node->disk);
     sim_host_stop(node->host);
 }
@@ -187,16 +190,39 @@ static void node_configure_quorum(struct sim_node *node)
 
 /* R14: a person runs karstd verify after a failed sync; and before each later start, since the note
  * of it may be gone before the broker has registered. */
-static void node_verify(struct sim_node *node, struct env *env)
+static bool node_verify(struct sim_node *node, struct env *env)
 {
     struct log_dir_verdict verdict;
-    node_require(node, log_dir_verify(env, env->disks, &verdict), "log_dir_verify");
-    node_require(node, log_dir_take_verified(env->disks, &node->disk_verified), "take_verified");
+    if (!node_require(node, log_dir_verify(env, env->disks, &verdict), "log_dir_verify") ||
+        !node_require(node, log_dir_take_verified(env->disks, &node->disk_verified),
+                      "log_dir_take_verified"))
+        return false;
     sim_say(node->run, "node %d: disk verified, %zu logs, %zu corrupt, %zu lost", node->id,
             verdict.logs, verdict.corrupt, verdict.lost);
     if (verdict.corrupt > 0)
         sim_fail(node->run, "a failed sync takes nothing that was durable", "node %d: %zu logs",
                  node->id, verdict.corrupt);
+    return true;
+}
+
+static bool node_boot(struct sim_node *node)
+{
+    struct env *env = sim_host_env(node->host, RUN_SHARDS);
+    if (node->disk_suspect && !node_verify(node, env))
+        return false;
+    if (!node_require(node, log_dir_open(env->disks, &node->directory_state), "log_dir_open"))
+        return false;
+    node_configure_shards(node);
+    node_configure_quorum(node);
+    if (!node_require(node, quorum_new(env, &node->quorum_config, &node->quorum), "quorum_new"))
+        return false;
+    for (unsigned i = 0; i < RUN_SHARDS; i++) {
+        err_t err =
+            shard_new(sim_host_env(node->host, i), i, &node->shard_config, &node->shards[i]);
+        if (!node_require(node, err, "shard_new"))
+            return false;
+    }
+    return true;
 }
 
 void sim_node_start(struct sim_node *node)
@@ -209,21 +235,17 @@ void sim_node_start(struct sim_node *node)
     node->host->message_free = shard_message_free;
     sim_say(run, "node %d starts, life %u", node->id, node->life);
     sim_host_boot(node->host, RUN_SHARDS + 1);
-    struct env *env = sim_host_env(node->host, RUN_SHARDS);
-    if (node->disk_suspect)
-        node_verify(node, env);
-    node_require(node, log_dir_open(env->disks, &node->directory_state), "log_dir_open");
-    if (run->failed)
+    if (node->boot_fuse != 0)
+        sim_node_fuse(node, node->boot_fuse, rng_between(&run->rng, ENV_MS(5), ENV_MS(4000)));
+    node->boot_fuse = 0;
+    if (!node_boot(node)) {
+        if (run->failed)
+            return;
+        sim_say(run, "node %d: the disk froze while it started", node->id);
+        check_data_node_torn(run->data, node);
+        sim_node_stop(node, NODE_POWER_CUT, node->fuse_restart_ns);
         return;
-    node_configure_shards(node);
-    node_configure_quorum(node);
-    node_require(node, quorum_new(env, &node->quorum_config, &node->quorum), "quorum_new");
-    for (unsigned i = 0; i < RUN_SHARDS && !run->failed; i++)
-        node_require(
-            node, shard_new(sim_host_env(node->host, i), i, &node->shard_config, &node->shards[i]),
-            "shard_new");
-    if (run->failed)
-        return;
+    }
     quorum_start(node->quorum);
     for (unsigned i = 0; i < RUN_SHARDS; i++)
         shard_start(node->shards[i]);
@@ -256,7 +278,7 @@ void sim_node_stop(struct sim_node *node, enum node_stop how, uint64_t restart_n
     sim_say(run, "node %d %s", node->id, how == NODE_KILL ? "is killed" : "loses its power");
     run->counters.crashes++;
     node->fuse_restart_ns = 0;
-    if (sim_node_up(node)) {
+    if (node->shards[RUN_SHARDS - 1] != NULL) { /* else it died while it started */
         check_data_node_stops(run->data, node);
         check_quorum_node_stops(run->quorum, node);
     }

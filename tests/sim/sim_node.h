@@ -21,6 +21,7 @@ struct sim_node {
     unsigned life;            /* counts starts */
     bool expects_exit;        /* what was done to it may make it end itself */
     uint64_t fuse_restart_ns; /* 0: no fuse */
+    uint64_t boot_fuse;       /* of its next start: may blow while it recovers; 0: none */
     struct sim_event restart;
     struct uuid directory;
     uint64_t free_bytes_min, reserve_bytes; /* of its configuration (R16) */

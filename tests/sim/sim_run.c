@@ -162,7 +162,7 @@ static void run_heal(struct sim_run *run)
         sim_disk_slow(node->disk, 1);
         sim_disk_freeze_at(node->disk, 0);
         sim_disk_set_capacity(node->disk, 0);
-        node->fuse_restart_ns = 0;
+        node->fuse_restart_ns = node->boot_fuse = 0;
         if (sim_disk_offline(node->disk))
             sim_node_stop(node, NODE_KILL, 0); /* a person replaces the process, as R14 asks */
         sim_disk_fail_sync(node->disk, 0);
