@@ -139,6 +139,8 @@ static void configure_partitions(const struct options *o, struct partition_optio
         .segment_bytes = (uint64_t)o->segment_bytes,
         .preallocate_bytes = (uint32_t)o->preallocate_bytes,
         .free_bytes_min = (uint64_t)o->free_bytes_min,
+        .stray_retention_ms = o->stray_retention_ms,
+        .stray_percent_max = (uint32_t)o->stray_percent_max,
         .waiters_max = 100000,
     };
 }

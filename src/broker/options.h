@@ -30,7 +30,7 @@ struct options {
     int64_t min_insync, default_replication, default_partitions, topic_partitions_max;
     bool flush_before_ack;
     int64_t segment_bytes, preallocate_bytes, message_bytes_max, free_bytes_min;
-    int64_t snapshot_bytes, metadata_reserve_bytes, stray_retention_ms;
+    int64_t snapshot_bytes, metadata_reserve_bytes, stray_retention_ms, stray_percent_max;
     char *log_level;
 };
 

@@ -90,6 +90,9 @@ static const struct option_row table[] = {
     {"log.stray.retention.ms", "ms", OPTION_MS, "604800000", 0, INT64_C(31536000000), false,
      "A folder of no partition of this broker is set aside for so long, then deleted.",
      FIELD(stray_retention_ms)},
+    {"log.stray.max.percent", "percent", OPTION_INT, "50", 1, 100, false,
+     "The broker does not start when more of a directory's folders are of no partition of it.",
+     FIELD(stray_percent_max)},
     {"log.level", "", OPTION_TEXT, "info", 0, 0, false,
      "Least level of the broker's log lines: debug, info, warn or error.", FIELD(log_level)},
 };

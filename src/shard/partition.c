@@ -234,6 +234,7 @@ void partition_tick(struct partition_table *table, uint64_t now_ns)
     bool gap = now_ns - table->last_tick_ns > LOOP_GAP_NS;
     table->last_tick_ns = now_ns;
     partition_check_ready(table);
+    partition_sweep_strays(table, now_ns);
     partition_delete_some(table);
     partition_open_again(table);
     tick_parts(table, now_ns);

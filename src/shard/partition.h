@@ -20,9 +20,13 @@ struct partition_table;
 
 /* What the table needs of its shard (shard.c, session.c, peers.c): one struct, so that it can be
  * tested without sockets. */
+struct partition_found;
 struct partition_host {
     void *self;
     struct env *env;
+    /* Of all shards, for the judgement of strays (R21); NULL: only this one's. */
+    const struct partition_found *found_all;
+    size_t found_all_count;
     const struct uuid *directories; /* ids, in the order of env->disks; NULL: not known */
     node_id_t node;
     unsigned shard, shards;
@@ -92,6 +96,8 @@ struct partition_options {
     uint64_t segment_bytes;            /* log.segment.bytes */
     uint32_t preallocate_bytes;
     uint64_t free_bytes_min;           /* log.dir.min.free.bytes */
+    int64_t stray_retention_ms;        /* log.stray.retention.ms */
+    uint32_t stray_percent_max;        /* log.stray.max.percent; 0: no bound */
     uint32_t waiters_max;              /* parts waiting on one partition */
 };
 

@@ -165,18 +165,39 @@ void partition_delete_folder(struct partition_table *table, uint32_t disk, const
         d->id = *id;
 }
 
+void partition_delete_renamed(struct partition_table *table, uint32_t disk, const char *folder)
+{
+    struct deletion *d = deletion_add(table, disk, folder);
+    if (d != NULL)
+        d->renamed = true;
+}
+
+void partition_each_folder(struct env_disk *disk, const char *suffix,
+                           void (*each)(void *context, const char *folder), void *context)
+{
+    struct names names = {.disk = disk, .suffix = suffix};
+    err_t err = disk->list(disk->self, "", names_entry, &names);
+    for (size_t i = 0; i < names.count && err == ERR_OK; i++)
+        each(context, names.list[i]);
+    free(names.list);
+}
+
+struct sweep {
+    struct partition_table *table;
+    uint32_t disk;
+};
+
+static void sweep_one(void *context, const char *folder)
+{
+    const struct sweep *sweep = context;
+    partition_delete_renamed(sweep->table, sweep->disk, folder);
+}
+
 void partition_sweep_deleted(struct partition_table *table)
 {
     for (uint32_t i = 0; i < table->env->disk_count; i++) {
-        struct env_disk *disk = &table->env->disks[i];
-        struct names names = {.disk = disk, .suffix = DELETED_SUFFIX};
-        err_t err = disk->list(disk->self, "", names_entry, &names);
-        for (size_t j = 0; j < names.count && err == ERR_OK; j++) {
-            struct deletion *d = deletion_add(table, i, names.list[j]);
-            if (d != NULL)
-                d->renamed = true;
-        }
-        free(names.list);
+        struct sweep sweep = {table, i};
+        partition_each_folder(&table->env->disks[i], DELETED_SUFFIX, sweep_one, &sweep);
     }
 }
 

@@ -8,7 +8,6 @@ enum {
     INDEX_INTERVAL_BYTES = 4096,
     NAME_SIZE = 512,
 };
-#define STRAY_SUFFIX "-stray"
 #define CORRUPT_SUFFIX "-corrupt"
 
 /* ---- options ---- */
@@ -276,43 +275,4 @@ err_t partition_enter_manifest(struct partition *p)
         err = manifest_add(*manifest, &p->id);
     p->in_manifest = err == ERR_OK;
     return err;
-}
-
-/* ---- strays (R21) ---- */
-
-/* The topic was deleted while this broker was away: its name may be another topic's by now. Kept,
- * under a name that is nobody's, for a person to delete (R21). */
-static void set_stray_aside(struct partition_table *table, const struct partition_found *found)
-{
-    struct env_disk *on = &table->env->disks[found->disk];
-    struct manifest **manifest = &table->manifests[found->disk];
-    char aside[NAME_SIZE], topic[UUID_TEXT_SIZE];
-    (void)snprintf(aside, sizeof(aside), "%s.%s" STRAY_SUFFIX, found->folder,
-                   uuid_text(&found->id.topic, topic));
-    err_t err = on->rename(on->self, found->folder, aside);
-    if (err == ERR_OK)
-        err = on->sync_names(on->self, "");
-    if (err == ERR_OK && *manifest == NULL)
-        err = manifest_open(on, table->host.shard, manifest);
-    if (err == ERR_OK)
-        err = manifest_remove(*manifest, &found->id);
-    if (err == ERR_OK)
-        log_warn("%s: its topic is no more: kept as %s", found->folder, aside);
-    else
-        log_error("%s: can not be set aside: %s", found->folder, err_sentence(err));
-}
-
-/* No folder is judged before this broker's registration was applied (R21). */
-void partition_judge_strays(struct partition_table *table)
-{
-    if (table->strays_judged)
-        return;
-    table->strays_judged = true;
-    for (size_t i = 0; i < table->found_count; i++) {
-        const struct partition_found *found = &table->found[i];
-        if (image_topic(table->image, &found->id.topic) == NULL)
-            set_stray_aside(table, found);
-        else if (partition_find(table, &found->id) == NULL)
-            log_warn("%s: no partition of this broker: left alone", found->folder);
-    }
 }

@@ -7,6 +7,7 @@
  *   partition_execute.c  effects of the replica on the log, and events back
  *   partition_snapshot.c what is known of producers, beside the log
  *   partition_stop.c     all logs closed in order
+ *   partition_stray.c    folders of no partition here
  *   partition_serve.c    produce, fetch, list offsets; what waits
  *   partition_stream.c   a follower's deltas up, a leader's data down (R7)
  *
@@ -40,7 +41,7 @@ enum {
 #define PROPOSAL_RETRY_NS ENV_MS(200)
 #define CHECKPOINT_NS ENV_MS(5000)
 #define KEEPALIVE_NS ENV_MS(1000)
-#define PARKED_DELTA_NS ENV_MS(5000) /* then the follower is told to ask again */
+#define PARKED_DELTA_NS ENV_MS(5000) /* then the follower is told to ask again, if it still wants to */
 #define LOOP_GAP_NS ENV_MS(1000)
 
 enum part_state {
@@ -137,7 +138,8 @@ struct partition_table {
     struct image *image;
     bool ready;                  /* the image has this process's registration (R2, R21) */
     broker_epoch_t broker_epoch; /* as of then */
-    bool strays_judged;
+    bool strays_judged, strays_listed;
+    uint64_t sweep_ns; /* when strays are looked at again */
     bool name_taken; /* a folder's name still belongs to a deleted topic, or there is no room to
                         make one (R16): tried again by the tick */
     struct table by_id;
@@ -200,7 +202,6 @@ struct partition_found *partition_find_folder(const struct partition_table *tabl
 void partition_open(struct partition *p, const struct image_topic *topic, bool member);
 /* R1: before the first bytes that may be acknowledged. */
 err_t partition_enter_manifest(struct partition *p);
-void partition_judge_strays(struct partition_table *table);
 void partition_log_options(const struct partition_table *table, const struct image_topic *topic,
                            struct log_options *ret_options);
 
@@ -211,6 +212,11 @@ void partition_delete_folder(struct partition_table *table, uint32_t disk, const
 void partition_delete_some(struct partition_table *table);
 /* What an earlier process has not finished. */
 void partition_sweep_deleted(struct partition_table *table);
+/* One whose name is nobody's already. */
+void partition_delete_renamed(struct partition_table *table, uint32_t disk, const char *folder);
+/* Those of the directory whose names end so. */
+void partition_each_folder(struct env_disk *disk, const char *suffix,
+                           void (*each)(void *context, const char *folder), void *context);
 /* sync: what is left gets its new name, for the next start to delete. */
 void partition_deletions_fini(struct partition_table *table, bool sync);
 
@@ -228,6 +234,10 @@ void partition_save_snapshot(struct partition *p, uint64_t bytes_min);
 err_t partition_drop_snapshot(struct partition *p, offset_t above);
 /* Batches from *ret_from on are to be noted. */
 err_t partition_load_snapshot(struct partition *p, offset_t *ret_from);
+
+/* ---- partition_stray.c ---- */
+void partition_judge_strays(struct partition_table *table);
+void partition_sweep_strays(struct partition_table *table, uint64_t now_ns);
 
 /* ---- partition_stop.c ---- */
 /* Replicas stop; logs become what log_close(log, true) leaves, together where there are many. */

@@ -237,6 +237,8 @@ void stream_host_init(struct shard *shard, struct partition_host *ret_host)
         .broker_epoch = host_broker_epoch,
         .replica_failed = host_replica_failed,
         .directories = shard->config->directories,
+        .found_all = shard->config->found,
+        .found_all_count = shard->config->found_count,
         .read_budget = shard->config->read_budget,
     };
 }

@@ -20,8 +20,8 @@ static uint64_t lab_mono(void *self)
 
 static int64_t lab_wall(void *self)
 {
-    (void)self;
-    return 1000000;
+    const struct lab_node *node = self;
+    return (int64_t)(node->lab->now_ns / 1000000);
 }
 
 static uint64_t lab_random(void *self)
@@ -55,8 +55,10 @@ static void lab_timer_start(void *self, struct env_timer *timer, uint64_t due_ns
 
 static void lab_exit(void *self, int code, const char *why)
 {
-    (void)self;
-    ck_abort_msg("exit %d: %s", code, why);
+    struct lab_node *node = self;
+    if (!node->may_exit)
+        ck_abort_msg("exit %d: %s", code, why);
+    node->exited = true;
 }
 
 static void lab_schedule(void *context, uint64_t delay_ns, struct env_done *op, err_t err)
@@ -347,6 +349,8 @@ static void lab_boot(struct lab *lab, struct lab_node *node)
         .lease_valid = lab_lease,
         .broker_epoch = lab_broker_epoch,
         .replica_failed = lab_replica_failed,
+        .found_all = lab->found_all,
+        .found_all_count = lab->found_all_count,
     };
     node->table = partition_table_new(&host, &lab->options);
     ck_assert_ptr_nonnull(node->table);

@@ -39,6 +39,7 @@ struct lab_node {
     struct partition_table *table;
     uint32_t streams[LAB_NODES + 1]; /* generation of its connection to each leader; 0: none */
     uint64_t replicas_failed;
+    bool may_exit, exited;
 };
 
 struct lab_message {
@@ -92,6 +93,8 @@ struct lab {
     err_t alter_err;    /* it refuses; ERR_OK: it does as asked */
     uint64_t alters;    /* accepted */
     struct partition_options options;
+    const struct partition_found *found_all; /* at the next boot: as if of all shards */
+    size_t found_all_count;
     uint64_t frames_up, frames_down;
 };
 
