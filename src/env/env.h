@@ -84,9 +84,9 @@ struct env_disk {
     /* Blocks until all that was written, cut and named on the disk is durable: for start and stop,
      * where many files would each cost a sync. ERR_UNSUPPORTED_VERSION: nothing was done, since the
      * disk can't, or would not tell of failures (R18): each file is to be synced. After another
-     * failure the directory is offline, like after a failed sync. */
+     * failure the directory is offline, like after a failed sync. A worker may call it, too. */
     err_t (*sync_all)(void *self);
-    err_t (*make_directory)(void *self, const char *name);  /* ERR_EXISTS when it is there */
+    err_t (*make_directory)(void *self, const char *name);         /* ERR_EXISTS when it is there */
     err_t (*rename)(void *self, const char *from, const char *to); /* replaces; directories too */
     err_t (*unlink)(void *self, const char *name); /* a file or an empty directory */
     /* Calls each for every entry, in no special order; each must not touch the disk. */

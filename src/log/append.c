@@ -325,16 +325,22 @@ err_t log_settle_files(struct log *log)
     return err;
 }
 
+void log_settled(struct log *log)
+{
+    if (!log->unsettled)
+        return;
+    log->unsettled = false;
+    log->saved.durable_slot = log->saved.slot;
+}
+
 err_t log_settle(struct log *log)
 {
     if (!log->unsettled)
         return ERR_OK;
     err_t err = log_settle_files(log);
-    if (err == ERR_OK) {
-        log->unsettled = false;
-        log->saved.durable_slot = log->saved.slot;
-    } else {
+    if (err == ERR_OK)
+        log_settled(log);
+    else
         log_fail(log, err, false);
-    }
     return err;
 }

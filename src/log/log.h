@@ -104,6 +104,8 @@ bool log_close_syncs(const struct log *log); /* log_close(log, true) would have 
 
 /* Makes a new log's folder durable (blocking), if it is not yet: before manifest_add names it. */
 err_t log_settle(struct log *log);
+/* The disk was synced as a whole since the log was made: as log_settle, which has nothing to do. */
+void log_settled(struct log *log);
 
 offset_t log_start(const struct log *log);
 offset_t log_end(const struct log *log);         /* the written end: what fetchers may see (R19) */

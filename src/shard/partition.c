@@ -22,7 +22,7 @@ static void table_init_lists(struct partition_table *table)
         &table->all,        &table->answered,      &table->flush,         &table->serve,
         &table->delta,      &table->tick,          &table->leaders,       &table->streams,
         &table->checkpoint, &table->dirty_streams, &table->parked_deltas, &table->opening,
-        &table->deletions,
+        &table->deletions,  &table->fresh,
     };
     for (size_t i = 0; i < ARRAY_LEN(lists); i++)
         list_init(lists[i]);
@@ -75,6 +75,7 @@ err_t partition_table_free(struct partition_table *table, bool sync)
             first = err;
     }
     partition_deletions_fini(table, sync);
+    partition_settling_fini(table, sync);
     partition_hand_out(table);
     ASSERT(heap_top(&table->due) == NULL);
     partition_streams_fini(table);
@@ -236,6 +237,7 @@ void partition_tick(struct partition_table *table, uint64_t now_ns)
     partition_check_ready(table);
     partition_sweep_strays(table, now_ns);
     partition_delete_some(table);
+    partition_settle_some(table);
     partition_open_again(table);
     tick_parts(table, now_ns);
     tick_replicas(table, gap);

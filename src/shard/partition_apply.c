@@ -11,8 +11,9 @@ static struct partition *partition_add(struct partition_table *table, const stru
     ASSERT(p != NULL); /* without room for its partitions a broker can't go on */
     p->id = *id;
     p->table = table;
-    struct list_node *nodes[] = {&p->all,   &p->fetches, &p->parked, &p->following,  &p->flush,
-                                 &p->serve, &p->delta,   &p->tick,   &p->checkpoint, &p->opening};
+    struct list_node *nodes[] = {&p->all,        &p->fetches, &p->parked, &p->following,
+                                 &p->flush,      &p->serve,   &p->delta,  &p->tick,
+                                 &p->checkpoint, &p->opening, &p->fresh};
     for (size_t i = 0; i < ARRAY_LEN(nodes); i++)
         list_init(nodes[i]);
     struct bytes key = {(const uint8_t *)&p->id, sizeof(p->id)};
@@ -53,6 +54,7 @@ err_t partition_forget(struct partition *p, err_t err, bool sync)
     answer_all(table, &p->fetches, err);
     answer_all(table, &p->parked, err);
     err_t closed = partition_close_log(p, err, sync);
+    partition_not_fresh(p);
     struct list_node *nodes[] = {&p->all,   &p->following, &p->flush,      &p->serve,
                                  &p->delta, &p->tick,      &p->checkpoint, &p->opening};
     for (size_t i = 0; i < ARRAY_LEN(nodes); i++)

@@ -256,6 +256,8 @@ void partition_open(struct partition *p, const struct image_topic *topic, bool m
     p->open_err = ERR_OK;
     partition_tell_failed(p, ERR_OK);
     p->torn = recovery.torn;
+    if (recovery.created)
+        partition_is_fresh(p);
     table->disk_partitions[p->disk]++;
     tell_opened(p, &recovery);
 }

@@ -4,6 +4,7 @@
  *   partition_apply.c    the image's word: opens, creates, leads, follows, closes, deletes
  *   partition_folder.c   folders: names, disks, what was found, strays
  *   partition_delete.c   folders of deleted topics
+ *   partition_settle.c   new logs made durable, many at once
  *   partition_execute.c  effects of the replica on the log, and events back
  *   partition_snapshot.c what is known of producers, beside the log
  *   partition_stop.c     all logs closed in order
@@ -91,6 +92,7 @@ struct partition {
     struct partition_id id; /* the table's key */
     struct partition_table *table;
     struct list_node all;
+    struct list_node fresh;   /* its log is new, and nobody made it durable yet */
     struct list_node opening; /* its log waits to be recovered */
     uint32_t disk;
     char folder[FOLDER_SIZE];
@@ -159,6 +161,9 @@ struct partition_table {
     struct env_timer open_timer;
     uint32_t made_in_turn; /* logs that were not there; more of them are made in later turns */
     struct list_node deletions; /* of folders */
+    struct list_node fresh;     /* partitions */
+    size_t fresh_count;
+    struct settling *settling; /* what a worker does for them; NULL: nothing */
     struct list_node leaders, streams, dirty_streams;
     struct stream *last_stream; /* mostly the next one, too */
     struct list_node parked_deltas;
@@ -219,6 +224,14 @@ void partition_each_folder(struct env_disk *disk, const char *suffix,
                            void (*each)(void *context, const char *folder), void *context);
 /* sync: what is left gets its new name, for the next start to delete. */
 void partition_deletions_fini(struct partition_table *table, bool sync);
+
+/* ---- partition_settle.c ---- */
+void partition_is_fresh(struct partition *p); /* its log was made */
+void partition_not_fresh(struct partition *p);
+/* Has a worker make new logs durable, when there are many. */
+void partition_settle_some(struct partition_table *table);
+/* loop_runs: completions still come. */
+void partition_settling_fini(struct partition_table *table, bool loop_runs);
 
 /* ---- partition_execute.c ---- */
 /* Fills in the time and the lease, steps, executes. */

@@ -18,6 +18,7 @@ static struct {
     struct env_timer *timer;
     struct env_done *syncs[PARTITIONS];
     size_t sync_count;
+    struct env_done *work;
     uint64_t now_ns;
     struct image *image;
     struct partition_table *table;
@@ -32,6 +33,24 @@ static void lab_schedule(void *context, uint64_t delay_ns, struct env_done *op, 
     ck_assert_int_eq(err, ERR_OK);
     ck_assert_uint_lt(lab.sync_count, PARTITIONS);
     lab.syncs[lab.sync_count++] = op;
+}
+
+/* A worker that is done by the next look at it (lab_work). */
+static err_t lab_submit(void *self, void (*run)(void *arg), void *arg, struct env_done *op)
+{
+    (void)self;
+    ck_assert_ptr_null(lab.work);
+    run(arg);
+    lab.work = op;
+    return ERR_OK;
+}
+
+static void lab_work(void)
+{
+    struct env_done *op = lab.work;
+    lab.work = NULL;
+    if (op != NULL)
+        op->done(op, ERR_OK);
 }
 
 static uint64_t lab_mono(void *self)
@@ -129,6 +148,7 @@ static void many_begin(bool no_sync_all)
         .clock = {.mono_ns = lab_mono},
         .disks = &lab.view.env,
         .disk_count = 1,
+        .workers = {.submit = lab_submit},
         .random = lab_random,
         .timer_start = lab_timer_start,
         .timer_stop = lab_timer_stop,
@@ -312,6 +332,66 @@ static void delete_topic(void)
     image_difference_free(difference);
 }
 
+START_TEST(many_new_logs_are_made_durable_by_a_worker) /* R1, R21 */
+{
+    many_begin(false);
+    lab_turns();
+    uint64_t syncs = sync_count();
+    partition_tick(lab.table, lab.now_ns += ENV_MS(50));
+    ck_assert_ptr_nonnull(lab.work);
+    lab_work();
+    ck_assert_uint_lt(sync_count() - syncs, 10);
+    syncs = sync_count();
+    lab_fill(); /* each log's first record */
+    ck_assert_uint_eq(sync_count(), syncs);
+    partition_tick(lab.table, lab.now_ns += ENV_MS(50));
+    ck_assert_ptr_null(lab.work); /* there is nothing more to do */
+    (void)partition_table_free(lab.table, false);
+    sim_disk_power_cut(lab.disk);
+    struct log_dir_state state;
+    ck_assert_int_eq(log_dir_open(&lab.view.env, &state), ERR_OK);
+    ck_assert_uint_eq(state.replica_count, PARTITIONS);
+    for (size_t i = 0; i < PARTITIONS; i++)
+        ck_assert(state.replicas[i].in_manifest && state.replicas[i].folder[0] != 0);
+    log_dir_state_fini(&state);
+    lab.table = NULL;
+    many_end();
+}
+END_TEST
+
+START_TEST(a_first_record_does_not_wait_for_the_worker)
+{
+    many_begin(false);
+    lab_turns();
+    partition_tick(lab.table, lab.now_ns += ENV_MS(50));
+    lab_fill();
+    lab_work();
+    (void)partition_table_free(lab.table, false);
+    sim_disk_power_cut(lab.disk);
+    lab_boot();
+    lab_turns();
+    many_end();
+}
+END_TEST
+
+START_TEST(a_deletion_or_a_stop_does_not_wait_for_the_worker)
+{
+    many_begin(false);
+    lab_turns();
+    partition_tick(lab.table, lab.now_ns += ENV_MS(50));
+    delete_topic();
+    lab_work();
+    many_end();
+    many_begin(false);
+    lab_turns();
+    partition_tick(lab.table, lab.now_ns += ENV_MS(50));
+    ck_assert_int_eq(partition_table_free(lab.table, true), ERR_OK);
+    lab_work(); /* its completion finds nobody */
+    lab.table = NULL;
+    many_end();
+}
+END_TEST
+
 START_TEST(a_topic_of_many_partitions_is_deleted_over_many_turns)
 {
     many_begin(false);
@@ -359,6 +439,8 @@ END_TEST
 
 CHECK_MAIN("shard/partition_many", a_topic_of_many_partitions_is_made_over_many_turns,
            many_logs_are_stopped_and_recovered_by_a_few_syncs,
+           many_new_logs_are_made_durable_by_a_worker, a_first_record_does_not_wait_for_the_worker,
+           a_deletion_or_a_stop_does_not_wait_for_the_worker,
            a_topic_of_many_partitions_is_deleted_over_many_turns,
            a_stop_in_the_middle_of_a_deletion_leaves_it_to_the_next_start,
            a_stop_whose_sync_fails_is_not_clean,

@@ -1,0 +1,122 @@
+#include <stdlib.h>
+
+#include "shard/partition_internal.h"
+
+/* New logs become durable, and are named in the manifest, before their first record is taken (R1,
+ * R21): five syncs each, in which the shard stands still. A topic with many partitions has a worker
+ * sync the disk as a whole meanwhile, and one change of the manifest names them all. A record that
+ * comes earlier does not wait for that. */
+
+enum {
+    SETTLED_AT_ONCE_MAX = 1024,
+    SETTLED_AT_ONCE_MIN = 4, /* fewer do it themselves */
+    SETTLE_NOW_COUNT = 256,  /* also while others are still made */
+};
+
+struct settling {
+    struct env_done op;
+    struct partition_table *table; /* NULL: gone */
+    struct env_disk *disk;
+    uint32_t disk_idx;
+    err_t err;
+    size_t count;
+    struct partition_id ids[SETTLED_AT_ONCE_MAX];
+};
+
+/* On a worker's thread. */
+static void settling_run(void *arg)
+{
+    struct settling *s = arg;
+    s->err = s->disk->sync_all(s->disk->self);
+}
+
+static err_t name_all(struct partition_table *table, const struct settling *s)
+{
+    struct manifest **manifest = &table->manifests[s->disk_idx];
+    err_t err = ERR_OK;
+    if (*manifest == NULL)
+        err = manifest_open(s->disk, table->host.shard, manifest);
+    return err == ERR_OK ? manifest_change(*manifest, true, s->ids, s->count) : err;
+}
+
+static void settling_done(struct env_done *op, err_t err)
+{
+    struct settling *s = container_of(op, struct settling, op);
+    struct partition_table *table = s->table;
+    if (table == NULL) {
+        free(s);
+        return;
+    }
+    table->settling = NULL;
+    err = err == ERR_OK ? s->err : err;
+    size_t kept = 0;
+    for (size_t i = 0; i < s->count && err == ERR_OK; i++) {
+        struct partition *p = partition_find(table, &s->ids[i]);
+        if (p == NULL || p->log == NULL || p->in_manifest)
+            continue; /* deleted, or it did not wait */
+        log_settled(p->log);
+        s->ids[kept++] = s->ids[i];
+    }
+    s->count = kept;
+    if (err == ERR_OK)
+        err = name_all(table, s);
+    for (size_t i = 0; i < s->count && err == ERR_OK; i++)
+        partition_find(table, &s->ids[i])->in_manifest = true;
+    /* A failure is told by the first record of each, which tries for itself. */
+    free(s);
+}
+
+static bool is_time(const struct partition_table *table)
+{
+    return table->settling == NULL && table->fresh_count > 0 &&
+           (list_empty(&table->opening) || table->fresh_count >= SETTLE_NOW_COUNT);
+}
+
+void partition_settle_some(struct partition_table *table)
+{
+    struct settling *s = is_time(table) ? calloc(1, sizeof(*s)) : NULL;
+    if (s == NULL)
+        return;
+    s->disk_idx = list_entry(table->fresh.next, struct partition, fresh)->disk;
+    s->disk = &table->env->disks[s->disk_idx];
+    s->table = table;
+    s->op.done = settling_done;
+    list_for_each_safe (node, after, &table->fresh) {
+        struct partition *p = list_entry(node, struct partition, fresh);
+        if (p->disk != s->disk_idx || s->count == SETTLED_AT_ONCE_MAX)
+            continue;
+        if (!p->in_manifest)
+            s->ids[s->count++] = p->id;
+        partition_not_fresh(p);
+    }
+    struct env_workers *workers = &table->env->workers;
+    if (s->count >= SETTLED_AT_ONCE_MIN &&
+        workers->submit(workers->self, settling_run, s, &s->op) == ERR_OK)
+        table->settling = s;
+    else
+        free(s); /* each with its first record */
+}
+
+void partition_is_fresh(struct partition *p)
+{
+    list_push_back(&p->table->fresh, &p->fresh);
+    p->table->fresh_count++;
+}
+
+void partition_not_fresh(struct partition *p)
+{
+    if (list_empty(&p->fresh))
+        return;
+    list_remove(&p->fresh);
+    p->table->fresh_count--;
+}
+
+void partition_settling_fini(struct partition_table *table, bool loop_runs)
+{
+    if (table->settling == NULL)
+        return;
+    table->settling->table = NULL; /* its completion frees it */
+    if (!loop_runs)
+        free(table->settling);
+    table->settling = NULL;
+}
