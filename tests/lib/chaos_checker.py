@@ -140,6 +140,7 @@ class Load:
         self.cluster, self.partitions, self.may_fail = cluster, partitions, may_fail
         self.nodes = range(1, cluster.brokers + 1)
         self.seed = int(os.environ.get("CHAOS_SEED", random.randrange(1 << 32)))
+        print(f"CHAOS_SEED={self.seed}", flush=True)
         self.random = random.Random(self.seed)
         self.timeline = Timeline(cluster, f"{name}, seed {self.seed}")
         self.name = name
