@@ -4,6 +4,16 @@
 
 enum { ENCODING_VERSION = 1, ROLE_LAST = RAFT_SPARE };
 
+bool members_distinct(const struct members *members)
+{
+    for (unsigned i = 1; i < members->count; i++)
+        for (unsigned k = 0; k < i; k++)
+            if (members->list[i].id == members->list[k].id ||
+                strcmp(members->list[i].address, members->list[k].address) == 0)
+                return false;
+    return true;
+}
+
 bool members_decode(struct bytes data, struct members *ret_members)
 {
     /* 1 version, 8 count (little-endian), then for each: 8 id, text with its final NUL, 1 role. */
@@ -29,6 +39,8 @@ bool members_decode(struct bytes data, struct members *ret_members)
         if (reader.failed || member->role > ROLE_LAST)
             return false;
     }
+    if (!members_distinct(&members))
+        return false;
     *ret_members = members;
     return true;
 }

@@ -34,6 +34,9 @@ static inline node_id_t members_node(uint64_t raft_id_)
     return raft_id_ == 0 || raft_id_ > INT32_MAX ? NO_NODE : (node_id_t)(raft_id_ - 1);
 }
 
+/* No id and no address stands there twice: libraft takes no other configuration, and what it does
+ * with an entry or a snapshot that holds one is to stop. */
+bool members_distinct(const struct members *members);
 /* From the bytes of a change entry. index is left to the caller. False: malformed. */
 bool members_decode(struct bytes data, struct members *ret_members);
 /* False: more than fit, or an address too long. */
