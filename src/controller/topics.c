@@ -49,7 +49,7 @@ static bool creation_ids(struct controller *c, struct creation *n)
 static bool creation_name(struct controller *c, struct creation *n)
 {
     const char *name = n->topic->name;
-    if (!topic_name_legal(name) && !CANARY("controller_takes_any_topic_name")) /* R3 */
+    if (!topic_name_legal(name))
         return creation_fail(n, ERR_INVALID_TOPIC_EXCEPTION, NULL);
     if (strcmp(name, "__cluster_metadata") == 0)
         return creation_fail(n, ERR_INVALID_TOPIC_EXCEPTION,
@@ -75,7 +75,8 @@ static bool creation_counts(struct controller *c, struct creation *n)
     int32_t most = c->config.topic_partitions_max < TOPIC_PARTITIONS_MAX
                        ? c->config.topic_partitions_max
                        : TOPIC_PARTITIONS_MAX;
-    if (n->partitions < 1 || n->partitions > most)
+    if ((n->partitions < 1 || n->partitions > most) &&
+        !CANARY("controller_any_number_of_partitions"))
         return creation_fail(
             n, ERR_INVALID_PARTITIONS,
             reply_text(c, "a topic has 1 to %d partitions, not %d", most, n->partitions));

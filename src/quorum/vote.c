@@ -1,6 +1,7 @@
 #include "quorum/vote.h"
 
 #include "base/bytes.h"
+#include "base/canary.h"
 #include "base/crc32c.h"
 #include "quorum/store.h"
 
@@ -45,7 +46,7 @@ static bool slot_read(struct vote_file *vote, unsigned idx)
         return false;
     if (get_u32(slot) != SLOT_MAGIC || get_u32(slot + 4) != SLOT_VERSION)
         return false;
-    if (get_u32(slot + 32) != crc32c(0, slot, 32))
+    if (get_u32(slot + 32) != crc32c(0, slot, 32) && !CANARY("quorum_vote_any_check"))
         return false;
     if (get_u64(slot + 8) < vote->sequence)
         return true;

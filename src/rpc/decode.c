@@ -1,3 +1,4 @@
+#include "base/canary.h"
 #include "base/logger.h"
 #include "rpc/internal.h"
 
@@ -255,7 +256,8 @@ static enum codec_verdict rpc_request(struct shard *shard, struct session *sessi
     request->correlation = header->correlation;
     err = rpc_fill(shard, request, method, header, &sentence);
     if (err != ERR_OK) {
-        session_request_drop(shard, request);
+        if (!CANARY("rpc_keeps_refused_request"))
+            session_request_drop(shard, request);
         return rpc_refuse(shard, session, header, err, sentence);
     }
     *ret_request = request;

@@ -9,6 +9,8 @@
 
 #include <stdlib.h>
 
+enum { FUZZ_PARTITIONS_MAX = 100 };
+
 struct fuzz_cluster {
     struct controller *controller;
     struct rng rng;
@@ -20,6 +22,14 @@ struct fuzz_cluster {
 static int64_t fuzz_offset(const struct fuzz_cluster *cluster)
 {
     return image_offset(cluster->committed) + 1;
+}
+
+/* What a client may ask for is what there is. */
+static void fuzz_topic(void *context, const struct image_topic *topic)
+{
+    (void)context;
+    ASSERT(topic->partition_count > 0);
+    ASSERT(topic->partition_count <= FUZZ_PARTITIONS_MAX);
 }
 
 static void fuzz_commit(struct fuzz_cluster *cluster, struct record_list *records)
@@ -46,7 +56,7 @@ static void fuzz_begin(struct fuzz_cluster *cluster)
         .election_timeout_ns = 500000000,
         .default_partitions = 2,
         .default_replication_factor = 1,
-        .topic_partitions_max = 100,
+        .topic_partitions_max = FUZZ_PARTITIONS_MAX,
         .preferred_leader_wait_ns = 5000000000,
     };
     *cluster = (struct fuzz_cluster){.now_ns = 1, .committed = image_new_empty()};
@@ -112,6 +122,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         controller_tick(cluster.controller, fuzz_offset(&cluster), cluster.now_ns, &records);
         fuzz_commit(&cluster, &records);
     }
+    image_each_topic(cluster.committed, fuzz_topic, NULL);
     controller_free(cluster.controller);
     image_unref(cluster.committed);
     arena_fini(&cluster.arena);

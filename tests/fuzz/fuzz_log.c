@@ -1,12 +1,13 @@
 /* A log directory with a wound: recovery, reads, cuts and appends over whatever its files say.
- *
- *   input: which file, flags (1: checks made right again, 2: the marker says clean), place in it
- *          (two bytes), then what is written there; nothing: the file is cut there */
+ * The input is a wound (wound.h); flags 1: its checks are made right again, 2: the marker says
+ * clean. */
 #include "fuzz/fuzz.h"
 
 #include <stdlib.h>
 
 #include "base/crc32c.h"
+#include "base/logger.h"
+#include "fuzz/wound.h"
 #include "log/log.h"
 #include "log/log_dir.h"
 #include "sim/sim_disk.h"
@@ -129,42 +130,15 @@ static void world_fill(struct world *w)
 }
 
 /* The CRC that ends the file or each row of it; only so does a wound get past the first check. */
-static void seal(uint8_t *data, size_t len, unsigned which)
+static void seal(uint8_t *data, size_t len, const char *name)
 {
-    size_t row = which == 0 ? 4096 : which == 5 ? 32 : len;
+    bool slots = name == wounded[0];
+    size_t row = slots ? 4096 : name == wounded[5] ? 32 : len;
     for (size_t at = 0; at < len; at += row) {
-        size_t bytes = which == 0 ? 64 : row;
+        size_t bytes = slots ? 64 : row;
         if (bytes >= 12 && at + bytes <= len)
             put_u32(data + at + bytes - 4, crc32c(0, data + at, bytes - 4));
     }
-}
-
-static void world_wound(struct world *w, unsigned which, unsigned flags, size_t place,
-                        struct bytes with)
-{
-    struct env_disk *disk = &w->view.env;
-    uint8_t data[16384];
-    env_file file;
-    size_t len;
-    err_t err = disk->open(disk->self, wounded[which], ENV_OPEN_CREATE, &file);
-    ASSERT(err == ERR_OK);
-    err = disk->read(disk->self, file, 0, data, sizeof(data), &len);
-    ASSERT(err == ERR_OK);
-    place = len == 0 ? 0 : place % len;
-    if (with.len == 0)
-        len = place;
-    for (size_t i = 0; i < with.len && place + i < sizeof(data); i++) {
-        data[place + i] = with.data[i];
-        len = place + i + 1 > len ? place + i + 1 : len;
-    }
-    if (flags & FLAG_SEAL)
-        seal(data, len, which);
-    err = disk->set_size(disk->self, file, 0);
-    ASSERT(err == ERR_OK);
-    if (len > 0)
-        err = disk->write(disk->self, file, 0, &(struct iovec){data, len}, 1);
-    ASSERT(err == ERR_OK);
-    disk->close(disk->self, file);
 }
 
 static err_t see(void *context, const struct batch_info *info, const uint8_t *batch)
@@ -198,17 +172,35 @@ static void world_use(struct log *log)
     (void)log_checkpoint(log);
 }
 
+static void world_capture(struct wound_directory *into)
+{
+    struct world w;
+    world_init(&w);
+    world_fill(&w);
+    wound_capture(&w.view.env, into);
+    sim_disk_free(w.disk);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    static struct wound_directory sound;
     struct world w;
     struct log_dir_state state;
     struct log *log = NULL;
     if (size < 4)
         return 0;
+    logger_set(LOGGER_OFF, NULL, NULL, false);
+    if (sound.count == 0)
+        world_capture(&sound);
     world_init(&w);
-    world_fill(&w);
-    world_wound(&w, data[0] % ARRAY_LEN(wounded), data[1], get_u16(data + 2),
-                (struct bytes){data + 4, size - 4});
+    wound_restore(&w.view.env, &sound);
+    wound_apply(&w.view.env,
+                &(struct wound){
+                    .name = wounded[data[0] % ARRAY_LEN(wounded)],
+                    .place = get_u16(data + 2),
+                    .with = {data + 4, size - 4},
+                },
+                data[1] & FLAG_SEAL ? seal : NULL);
     if (log_dir_open(&w.view.env, &state) == ERR_OK)
         log_dir_state_fini(&state);
     if (world_open(&w, data[1] & FLAG_CLEAN, &log) == ERR_OK) {

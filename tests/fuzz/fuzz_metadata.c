@@ -56,9 +56,33 @@ static void fuzz_snapshot(const uint8_t *data, size_t size)
     image_unref(image);
 }
 
+/* The input as rows, each a record: type, length in two bytes, payload. So a record may be changed,
+ * doubled or cut without the lengths around it. */
+static void fuzz_rows(const uint8_t *data, size_t size)
+{
+    struct reader reader;
+    struct record_list list;
+    record_list_init(&list);
+    reader_init(&reader, data, size);
+    while (reader_left(&reader) > 0) {
+        Karst__MetadataRecord record = KARST__METADATA_RECORD__INIT;
+        record.type = reader_u8(&reader);
+        record.version = 1;
+        struct bytes payload = reader_bytes(&reader, reader_u16(&reader));
+        if (reader.failed)
+            break;
+        record.payload = (ProtobufCBinaryData){payload.len, (uint8_t *)(uintptr_t)payload.data};
+        record_list_add_packed(&list, &record);
+    }
+    if (list.len > 0)
+        fuzz_entry(list.data, list.len);
+    record_list_fini(&list);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     fuzz_entry(data, size);
+    fuzz_rows(data, size);
     fuzz_snapshot(data, size);
     if (size < 36)
         return 0;
