@@ -212,15 +212,12 @@ static void configure_quorum(struct broker *b)
     memcpy(c->self.host, self->host, sizeof c->self.host);
 }
 
-/* The shards have taken their shares of what was found. */
-static void forget_found(struct broker *b)
+/* The shards have taken their shares of what was found; b->found stays, since each of them judges by
+ * all of it what is stray (partition_host.found_all). */
+static void forget_directories(struct broker *b)
 {
     for (size_t i = 0; i < b->directory_count; i++)
         log_dir_state_fini(&b->directories[i]);
-    free(b->found);
-    b->found = NULL;
-    b->shard_config.found = NULL;
-    b->shard_config.found_count = 0;
 }
 
 static err_t make_actors(struct broker *b, unsigned shard_count)
@@ -232,7 +229,7 @@ static err_t make_actors(struct broker *b, unsigned shard_count)
         err = shard_new(io_node_env(b->io, i), i, &b->shard_config, &b->shards[i]);
     if (err != ERR_OK)
         return refuse(b, err, "shard", err_sentence(err));
-    forget_found(b);
+    forget_directories(b);
     quorum_start(b->quorum);
     for (unsigned i = 0; i < shard_count; i++)
         shard_start(b->shards[i]);
