@@ -53,6 +53,12 @@ static void lab_work(void)
         op->done(op, ERR_OK);
 }
 
+static int64_t lab_wall(void *self)
+{
+    (void)self;
+    return 1000000;
+}
+
 static uint64_t lab_mono(void *self)
 {
     (void)self;
@@ -145,7 +151,7 @@ static void many_begin(bool no_sync_all)
     sim_disk_view_init(&lab.view, lab.disk, lab_schedule, NULL);
     lab.now_ns = 1;
     lab.env = (struct env){
-        .clock = {.mono_ns = lab_mono},
+        .clock = {.mono_ns = lab_mono, .wall_ms = lab_wall},
         .disks = &lab.view.env,
         .disk_count = 1,
         .workers = {.submit = lab_submit},
