@@ -193,7 +193,10 @@ void probe_begin(struct shard *shard, node_id_t node)
     list_for_each (link, &shard->probes) {
         struct probe *probe = list_entry(link, struct probe, link);
         if (probe->node == node && uuid_equal(&probe->incarnation, &broker->incarnation)) {
-            probe->tries = probe->tries > 1 ? 1 : probe->tries; /* one more second of looking */
+            /* One more second of looking, from now: a look under way ends with its connection. */
+            probe->tries = 0;
+            if (probe->conn.generation == 0)
+                probe_next(probe);
             return;
         }
     }
