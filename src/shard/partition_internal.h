@@ -42,7 +42,7 @@ enum {
 #define PROPOSAL_RETRY_NS ENV_MS(200)
 #define CHECKPOINT_NS ENV_MS(5000)
 #define KEEPALIVE_NS ENV_MS(1000)
-#define PARKED_DELTA_NS ENV_MS(5000) /* then the follower is told to ask again, if it still wants to */
+#define PARKED_DELTA_NS ENV_MS(5000) /* then the follower is told to ask again */
 #define LOOP_GAP_NS ENV_MS(1000)
 
 enum part_state {
