@@ -212,8 +212,8 @@ static void configure_quorum(struct broker *b)
     memcpy(c->self.host, self->host, sizeof c->self.host);
 }
 
-/* The shards have taken their shares of what was found; b->found stays, since each of them judges by
- * all of it what is stray (partition_host.found_all). */
+/* The shards have taken their shares of what was found; b->found stays, since each of them judges
+ * by all of it what is stray (partition_host.found_all). */
 static void forget_directories(struct broker *b)
 {
     for (size_t i = 0; i < b->directory_count; i++)
