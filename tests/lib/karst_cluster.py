@@ -37,6 +37,8 @@ def deploy_module():
 
 
 class Cluster:
+    running = frozenset()  # nodes that must be alive
+
     def __init__(self, folder, brokers=3, voters=None, settings=()):
         self.folder = str(folder)
         self.brokers = brokers
@@ -55,7 +57,18 @@ class Cluster:
                               env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, check=False)
         assert done.returncode == 0, f"deploy/cluster {arguments}: {done.stderr}"
+        if arguments[0] == "up":
+            self.running = frozenset(range(1, self.brokers + 1))
+        elif arguments[0] in ("kill", "stop"):
+            self.running -= {int(arguments[1])}
+        elif arguments[0] == "start":
+            self.running |= {int(arguments[1])}
         return done.stdout
+
+    def check_alive(self):
+        """A broker that ended though nobody asked it to is what is wrong, whatever else is seen."""
+        for node in self.running:
+            assert self.pid(node) is not None, f"broker {node} ended:\n{self.log(node)[-3000:]}"
 
     def log(self, node):
         with open(os.path.join(self.folder, f"node-{node}", "karstd.log"), encoding="utf-8",
@@ -102,6 +115,7 @@ class Cluster:
     def wait_in_sync(self, topic):
         """Every partition has a leader and all its replicas in the ISR."""
         def in_sync():
+            self.check_alive()
             partitions = self.json("topic", "describe", topic)[0]["partitions"]
             return all(p["leader"] >= 0 and len(p["isr"]) == len(p["replicas"])
                        for p in partitions)
@@ -115,7 +129,10 @@ class Cluster:
         self.karst(*command)
 
     def down(self):
-        self.deploy("down")
+        try:
+            self.check_alive()
+        finally:
+            self.deploy("down")
         for node in range(1, self.brokers + 1):
             log = self.log(node)
             assert "Sanitizer" not in log and "runtime error:" not in log, log
