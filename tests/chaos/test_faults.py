@@ -1,6 +1,7 @@
 """Brokers that die, stop and stand still under a load of several idempotent producers and
 consumers; chaos_checker.py says what must be true then. CHAOS_ROUNDS=50 for more rounds, CHAOS_SEED
 for the same choices."""
+import os
 import signal
 import time
 
@@ -45,10 +46,27 @@ def test_rolling_restart(chaos_load):
         assert load.figures["longest gap ms"] < 3000, load.timeline.gaps[:3]
 
 
+def stands_still(pid):
+    """All its threads, which takes a moment on a busy machine: until then it is no zombie."""
+    states = []
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/stat", encoding="utf-8") as file:
+            states.append(file.read().rpartition(")")[2].split()[0])
+    return set(states) == {"T"}
+
+
 class Zombie:
     """Requests that wait in a paused broker's socket, of a client that believes it leads."""
 
+    @staticmethod
+    def of_a_leader(load):
+        """None: who led a moment ago leads no more."""
+        zombie = Zombie(load, load.cluster.leader(TOPIC, 0), 0)
+        zombie.ask_to_read()
+        return zombie if dict(zombie.answers()) == {"fetch": 0, "latest": 0} else None
+
     def __init__(self, load, node, partition):
+        self.node = node
         self.connection = Connection(load.cluster.address(node))
         metadata, _ = self.connection.call("Metadata", make("MetadataRequest", topics=[TOPIC]))
         self.row = {"topic_id": metadata.topics[0].topic_id, "index": partition}
@@ -92,12 +110,11 @@ def test_a_zombie_acknowledges_and_answers_nothing(chaos_load):
     and it leads no more. Nor is a record from the dead in the log: check() knows who sent what."""
     with chaos_load() as load:
         for _ in faults.rounds(1):
-            node = load.cluster.leader(TOPIC, 0)
-            zombie = Zombie(load, node, 0)
-            zombie.ask_to_read()
-            assert dict(zombie.answers()) == {"fetch": 0, "latest": 0}  # while it lives
+            zombie = wait_until(lambda: Zombie.of_a_leader(load), "a leader that serves")
+            node = zombie.node
             with load.fault(f"SIGSTOP {node}"):
                 load.cluster.signal(node, signal.SIGSTOP)
+                wait_until(lambda dead=node: stands_still(load.cluster.pid(dead)), "a pause")
                 paused = time.monotonic()
                 zombie.ask_to_write()
                 zombie.ask_to_read()

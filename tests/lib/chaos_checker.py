@@ -170,6 +170,7 @@ class Load:
         return sum(len(p.acked) for p in self.producers) // 4
 
     def still_runs(self):
+        """No client ends before it is told to; brokers only as the fault at hand has it."""
         for one in self.producers + self.consumers:
             assert one.running(), f"a client ended: {one.end(1)}"
 
@@ -195,6 +196,8 @@ class Load:
     def check(self):
         """All is healed: everything must be in sync soon, and every promise kept."""
         self.still_runs()
+        for node in self.nodes:
+            assert self.cluster.pid(node), f"broker {node} ended: {self.cluster.log(node)[-1000:]}"
         began = time.monotonic()
         self.cluster.wait_in_sync(TOPIC)
         self.figures["in sync s"] = time.monotonic() - began
