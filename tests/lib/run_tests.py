@@ -1,13 +1,14 @@
 #!/usr/bin/python3
 """Builds Karst and runs its tests; tests/run calls it. Counts come from junit files only.
 
-Arguments: suites (style, unit, sim, e2e, chaos; none: all of them), or names of single tests: a
-meson test (base_ring), one START_TEST of a unit test, or a pytest function.
+Arguments: suites (style, unit, sim, fuzz, e2e, chaos; none: all of them), or names of single tests:
+a meson test (base_ring), one START_TEST of a unit test, or a pytest function.
 """
 import glob
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -19,7 +20,8 @@ BUILDS = {  # name: folder, options, the suites that run there
     "asan": ("build-asan", ["-Db_sanitize=address,undefined"], ["unit", "sim", "e2e"]),
     "canaries": ("build-canaries", ["-Dcanaries=true"], ["canary"]),
 }
-SUITES = ["style", "unit", "sim", "e2e", "chaos"]
+SUITES = ["style", "unit", "sim", "fuzz", "e2e", "chaos"]
+FUZZ_SECONDS = 5  # for each target
 PYTEST_SUITES = ["e2e", "chaos"]
 SANITIZED_SEEDS = "20"  # the simulator is about ten times slower there
 
@@ -175,7 +177,24 @@ def run_suites(suites):
             continue
         for suite in wanted:
             total.add(run_suite(name, suite))
+    if "fuzz" in suites:
+        total.add(run_fuzz())
     return total
+
+
+def run_fuzz():
+    """Clang is large, and not everywhere: without it the targets' replays, which are unit tests,
+    have to do."""
+    result = Result()
+    if shutil.which("clang") is None or not glob.glob("/usr/lib/llvm-*/lib/clang/*/lib/linux/"
+                                                      "libclang_rt.fuzzer-*.a"):
+        say("fuzz: 1 skipped: it needs clang and libclang-rt-14-dev")
+        result.skipped = 1
+    elif run_quietly("fuzz", ["tests/fuzz/run", "--seed", "1", str(FUZZ_SECONDS)]):
+        result.passed = 1
+    else:
+        result.failed = 1
+    return result
 
 
 def find_in(pattern, expression):
