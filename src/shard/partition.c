@@ -22,7 +22,7 @@ static void table_init_lists(struct partition_table *table)
         &table->all,        &table->answered,      &table->flush,         &table->serve,
         &table->delta,      &table->tick,          &table->leaders,       &table->streams,
         &table->checkpoint, &table->dirty_streams, &table->parked_deltas, &table->opening,
-        &table->deletions,  &table->fresh,
+        &table->deletions,  &table->unlinks,       &table->fresh,
     };
     for (size_t i = 0; i < ARRAY_LEN(lists); i++)
         list_init(lists[i]);

@@ -6,14 +6,19 @@
 
 /* Folders of deleted topics (R21). Each is renamed, and that is synced, before anything in it goes:
  * from then on the name is free for another topic, and no crash can bring it back half deleted.
- * Some at a time, with their syncs in common: a topic may have had thousands. */
+ * Some at a time, with their syncs in common: a topic may have had thousands, and what is unlinked
+ * burdens the file system's journal, on which everybody's syncs wait. */
 
 enum {
-    DELETED_AT_ONCE_MAX = 64, /* in a turn */
-    FILES_MAX = 65536,        /* of one folder, or folders of one disk, in one sweep */
+    RENAMED_AT_ONCE_MAX = 256,
+    RENAMED_FEW = 16, /* over it the next ones wait */
+    UNLINKED_AT_ONCE_MAX = 64,
+    FILES_MAX = 65536, /* of one folder, or folders of one disk, in one sweep */
     NAME_SIZE = 512,
 };
 #define DELETED_SUFFIX "-delete"
+#define RENAME_PAUSE_NS ENV_MS(250)
+#define UNLINK_NS ENV_MS(10) /* of a turn */
 
 struct deletion {
     struct list_node link;
@@ -95,10 +100,11 @@ static err_t forget_rows(struct partition_table *table, uint32_t disk,
     return err == ERR_OK ? manifest_change(*manifest, false, ids, count) : err;
 }
 
-static void delete_batch(struct partition_table *table, uint32_t disk, struct list_node *batch)
+/* Renames; what may be unlinked from then on goes into the table's list. */
+static void rename_batch(struct partition_table *table, uint32_t disk, struct list_node *batch)
 {
     struct env_disk *on = &table->env->disks[disk];
-    struct partition_id ids[DELETED_AT_ONCE_MAX];
+    struct partition_id ids[RENAMED_AT_ONCE_MAX];
     size_t count = 0;
     list_for_each (node, batch) {
         struct deletion *d = list_entry(node, struct deletion, link);
@@ -116,9 +122,12 @@ static void delete_batch(struct partition_table *table, uint32_t disk, struct li
         log_error("deleted folders are left to the next start: %s", err_sentence(err));
     for (struct list_node *node; (node = list_pop_front(batch)) != NULL;) {
         struct deletion *d = list_entry(node, struct deletion, link);
-        if (!d->failed && (err == ERR_OK || full))
+        if (full && !d->failed)
             unlink_folder(on, d->folder);
-        free(d);
+        if (err == ERR_OK && !d->failed)
+            list_push_back(&table->unlinks, &d->link);
+        else
+            free(d);
     }
     /* R16: what frees space must not need any first. A row that stays names a topic that is no
      * more: nobody misses it. */
@@ -126,21 +135,40 @@ static void delete_batch(struct partition_table *table, uint32_t disk, struct li
         (void)forget_rows(table, disk, ids, count);
 }
 
-void partition_delete_some(struct partition_table *table)
+static void rename_some(struct partition_table *table, uint64_t now_ns)
 {
     struct list_node batch;
+    unsigned count = 0;
     list_init(&batch);
-    if (list_empty(&table->deletions))
-        return;
     uint32_t disk = list_entry(table->deletions.next, struct deletion, link)->disk;
-    for (unsigned i = 0; i < DELETED_AT_ONCE_MAX && !list_empty(&table->deletions); i++) {
+    for (; count < RENAMED_AT_ONCE_MAX && !list_empty(&table->deletions); count++) {
         struct deletion *d = list_entry(table->deletions.next, struct deletion, link);
         if (d->disk != disk)
             break;
         list_remove(&d->link);
         list_push_back(&batch, &d->link);
     }
-    delete_batch(table, disk, &batch);
+    rename_batch(table, disk, &batch);
+    if (count > RENAMED_FEW)
+        table->rename_ns = now_ns + RENAME_PAUSE_NS;
+}
+
+void partition_delete_some(struct partition_table *table)
+{
+    const struct env *env = table->env;
+    uint64_t now_ns = env_now(env);
+    struct list_node *node;
+    if (!list_empty(&table->deletions) && now_ns >= table->rename_ns)
+        rename_some(table, now_ns);
+    for (unsigned i = 0; i < UNLINKED_AT_ONCE_MAX; i++) {
+        if (i > 0 && env_now(env) > now_ns + UNLINK_NS)
+            return;
+        if ((node = list_pop_front(&table->unlinks)) == NULL)
+            return;
+        struct deletion *d = list_entry(node, struct deletion, link);
+        unlink_folder(&env->disks[d->disk], d->folder);
+        free(d);
+    }
 }
 
 static struct deletion *deletion_add(struct partition_table *table, uint32_t disk,
@@ -209,4 +237,6 @@ void partition_deletions_fini(struct partition_table *table, bool sync)
             deletion_rename(&table->env->disks[d->disk], d);
         free(d);
     }
+    for (struct list_node *node; (node = list_pop_front(&table->unlinks)) != NULL;)
+        free(list_entry(node, struct deletion, link));
 }

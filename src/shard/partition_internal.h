@@ -160,7 +160,8 @@ struct partition_table {
     struct list_node flush, serve, delta, tick, checkpoint, opening; /* partitions */
     struct env_timer open_timer;
     uint32_t made_in_turn; /* logs that were not there; more of them are made in later turns */
-    struct list_node deletions; /* of folders */
+    struct list_node deletions, unlinks; /* of folders: to be renamed; renamed */
+    uint64_t rename_ns;                  /* not before */
     struct list_node fresh;     /* partitions */
     size_t fresh_count;
     struct settling *settling; /* what a worker does for them; NULL: nothing */
