@@ -147,7 +147,9 @@ def test_followers_get_no_larger_frames_than_they_take(make_cluster):
     cluster.create_topic("b", partitions=6)
     behind = next(n for n in (1, 2, 3) if n != cluster.controller())
     cluster.deploy("kill", str(behind))
-    cluster.karst("bench", "produce", "b", "--records", "20000", "--size", "1000")
+    # A client gathers up to 4 MiB of batches in one request; six of these fit into the limit.
+    cluster.karst("bench", "produce", "b", "--records", "20000", "--size", "1000", "--batch-size",
+                  "200000")
     cluster.deploy("start", str(behind))
     cluster.wait_in_sync("b")
 
