@@ -1,4 +1,5 @@
-"""A log directory that failed a sync is refused until karstd verify has read it, and loses nothing."""
+"""A log directory that failed a sync is refused until karstd verify has read it, and loses
+nothing."""
 import os
 import subprocess
 
