@@ -127,13 +127,30 @@ err_t log_save_checkpoint(struct log *log, bool sync, bool closed)
     return checkpoint_save(log, &what, sync);
 }
 
+/* A log that has nothing unflushed (R18) holds a descriptor and a buffer for its next append only:
+ * of ten thousand partitions, few are in use at a time. The metadata log keeps them. */
+static void give_back(struct log *log)
+{
+    bool busy = log->round.in_flight > 0 || log->round.failing || log->end != log->flushed.offset ||
+                log->active->sealed;
+    if (busy || log->options.written_zeros)
+        return;
+    index_flush(log);
+    segment_forget_file(log, log->active);
+    free(log->index.rows);
+    log->index.rows = NULL;
+}
+
 err_t log_checkpoint(struct log *log)
 {
     if (log->failure != ERR_OK)
         return log->failure;
     if (log->unsettled)
         return ERR_OK;
-    return log_save_checkpoint(log, false, false);
+    err_t err = log_save_checkpoint(log, false, false);
+    if (err == ERR_OK && log->active != NULL)
+        give_back(log);
+    return err;
 }
 
 void log_set_high_watermark(struct log *log, offset_t high_watermark)

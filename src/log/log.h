@@ -164,7 +164,8 @@ err_t log_scan_file(struct env_disk *disk, const char *name, log_visit visit, vo
                     uint64_t *ret_bytes);
 
 /* Hint to write with the next checkpoint (R15). Checkpoints are written at rolls, by log_close, and
- * when log_checkpoint is called (every few seconds by the owner; an idle log costs nothing).
+ * when log_checkpoint is called (every few seconds by the owner; an idle log costs nothing, also
+ * no descriptor from then on).
  * Recovery point = flushed_end. Blocks only when leader epochs are new. */
 void log_set_high_watermark(struct log *log, offset_t high_watermark);
 err_t log_checkpoint(struct log *log);

@@ -1,3 +1,4 @@
+#include "log/log_internal.h"
 #include "unit/log/log_lab.h"
 
 #include <stdlib.h>
@@ -263,6 +264,28 @@ START_TEST(a_stop_cut_short_anywhere_keeps_what_was_flushed)
         lab_check(&lab);
         lab_fini(&lab);
     }
+}
+END_TEST
+
+START_TEST(a_checkpoint_gives_the_descriptor_of_an_idle_log_back)
+{
+    lab_init(&lab, 6);
+    lab_open(&lab, false);
+    for (int round = 0; round < 12; round++) {
+        for (int i = 0; i < 5; i++)
+            lab_append(&lab, 2, 200);
+        ck_assert_int_eq(log_checkpoint(lab.log), ERR_OK);
+        ck_assert_ptr_nonnull(lab.log->active); /* something is unflushed (R18) */
+        lab_flush(&lab);
+        ck_assert_int_eq(log_checkpoint(lab.log), ERR_OK);
+        ck_assert(list_empty(&lab.log->files));
+        if (round % 3 == 2)
+            lab_check(&lab);
+    }
+    lab_kill(&lab);
+    lab_open(&lab, false);
+    lab_check(&lab);
+    lab_fini(&lab);
 }
 END_TEST
 
@@ -763,6 +786,7 @@ CHECK_MAIN("log/log", what_is_appended_is_read_back_across_rolls,
            a_log_on_a_disk_that_was_synced_as_a_whole_recovers_without_syncs,
            a_log_stopped_with_others_is_as_clean_as_one_closed_alone,
            a_stop_cut_short_anywhere_keeps_what_was_flushed,
+           a_checkpoint_gives_the_descriptor_of_an_idle_log_back,
            an_epoch_cut_away_is_not_believed_after_a_clean_stop,
            a_disk_that_takes_no_sync_is_told_from_the_loop,
            a_failed_write_is_mended_by_truncation_to_the_old_end,
