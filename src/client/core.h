@@ -22,7 +22,6 @@ enum {
     CLIENT_TOPIC_GRACE_MS = 1000, /* a topic just made may not be known to every broker yet */
     CLIENT_SILENCE_FACTOR = 4,    /* silences until a broker is given up */
     CLIENT_BATCH_BYTES_FIRST = 16 * 1024, /* of a partition's first batch; it grows to batch.size */
-    CLIENT_REQUEST_BYTES_MAX = 4 << 20,   /* of batches in one produce request */
     CLIENT_OUTPUT_BYTES_MAX = 4 << 20,    /* acks=0: no reply slows us down, the socket does */
     CLIENT_SPARE_FRAMES_MAX = 16,
 };

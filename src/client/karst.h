@@ -53,7 +53,8 @@ KARST_API const char *karst_err_sentence(int err);
  *   linger.ms                5; how long a record may wait for others of its partition
  *   batch.size               1000000 bytes; a batch that is full is sent at once
  *   buffer.memory            67108864 bytes of records not yet acknowledged and reported
- *   max.request.size         1048576 bytes; the largest record
+ *   max.request.size         1048576 bytes; the largest record, and what one request carries at
+ *                            most, but for a single batch
  *   delivery.timeout.ms      120000; then a record that is not acknowledged has failed
  *   request.timeout.ms       30000; an unanswered request is given up, and retried
  *   max.in.flight.requests.per.connection  5; batches of one partition under way

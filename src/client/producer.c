@@ -351,7 +351,8 @@ static void client_produce_pick(struct client *client, struct client_broker *bro
         struct client_batch *batch = list_entry(node, struct client_batch, gather_link);
         if (batch->partition->request_mark == mark)
             continue;
-        if (bytes > 0 && bytes + batch->frame->used > CLIENT_REQUEST_BYTES_MAX)
+        /* A broker closes the connection for a request over its socket.request.max.bytes. */
+        if (bytes > 0 && bytes + batch->frame->used > client->config.record_bytes_max)
             break;
         batch->partition->request_mark = mark;
         bytes += batch->frame->used;
