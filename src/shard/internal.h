@@ -300,7 +300,7 @@ bool shard_lease_valid(const struct shard *shard, uint64_t now_ns);
 void session_accepted(struct shard *shard, env_conn conn, unsigned listener, const char *peer);
 void session_received(struct shard *shard, struct session *session, struct frame *frame);
 /* The connection is gone: frees the session; its requests are detached. */
-void session_closed(struct shard *shard, struct session *session);
+void session_closed(struct shard *shard, struct session *session, err_t err);
 /* drop: at once; else after what is queued. Frees the session. */
 void session_end(struct shard *shard, struct session *session, bool drop);
 /* At the end of the turn, after what is queued. */

@@ -411,6 +411,10 @@ void peer_closed(struct shard *shard, void *owner, err_t err)
     (void)shard;
     struct peer *peer = owner;
     peer->conn = (env_conn){0};
+    if (err == ERR_INVALID_REQUEST)
+        log_warn("connection to broker %d closed: what it sends is no frame, or one over "
+                 "socket.request.max.bytes",
+                 peer->node);
     peer_fail(peer, err == ERR_CLOSED ? ERR_NETWORK_EXCEPTION : err);
 }
 

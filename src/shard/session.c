@@ -62,8 +62,12 @@ static void session_forget(struct shard *shard, struct session *session)
     free(session);
 }
 
-void session_closed(struct shard *shard, struct session *session)
+void session_closed(struct shard *shard, struct session *session, err_t err)
 {
+    if (err == ERR_INVALID_REQUEST)
+        log_warn("connection of %s closed: what it sends is no frame, or one over "
+                 "socket.request.max.bytes",
+                 session->peer_name);
     session_forget(shard, session);
 }
 

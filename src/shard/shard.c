@@ -306,7 +306,7 @@ static void shard_closed(void *actor, env_conn conn, err_t err)
     struct conn_entry was = *entry;
     *entry = (struct conn_entry){0};
     if (was.kind == CONN_SESSION)
-        session_closed(actor, was.owner);
+        session_closed(actor, was.owner, err);
     else if (was.kind == CONN_PEER)
         peer_closed(actor, was.owner, err);
     else
