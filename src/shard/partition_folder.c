@@ -268,6 +268,8 @@ err_t partition_enter_manifest(struct partition *p)
 {
     struct partition_table *table = p->table;
     struct manifest **manifest = &table->manifests[p->disk];
+    if (!p->in_manifest)
+        partition_settle_now(p);
     if (p->in_manifest)
         return ERR_OK;
     err_t err = log_settle(p->log);

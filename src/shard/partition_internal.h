@@ -231,6 +231,9 @@ void partition_is_fresh(struct partition *p); /* its log was made */
 void partition_not_fresh(struct partition *p);
 /* Has a worker make new logs durable, when there are many. */
 void partition_settle_some(struct partition_table *table);
+/* A record for a new log is here: with it all the others that wait, if there are some. Where it
+ * can't be, nothing is done. */
+void partition_settle_now(struct partition *p);
 /* loop_runs: completions still come. */
 void partition_settling_fini(struct partition_table *table, bool loop_runs);
 

@@ -5,7 +5,7 @@
 /* New logs become durable, and are named in the manifest, before their first record is taken (R1,
  * R21): five syncs each, in which the shard stands still. A topic with many partitions has a worker
  * sync the disk as a whole meanwhile, and one change of the manifest names them all. A record that
- * comes earlier does not wait for that. */
+ * comes earlier does not wait for that: the shard does the same for all at once. */
 
 enum {
     SETTLED_AT_ONCE_MAX = 1024,
@@ -39,18 +39,11 @@ static err_t name_all(struct partition_table *table, const struct settling *s)
     return err == ERR_OK ? manifest_change(*manifest, true, s->ids, s->count) : err;
 }
 
-static void settling_done(struct env_done *op, err_t err)
+/* The disk is synced as a whole: those that did not do it alone meanwhile are named. */
+static err_t settle(struct partition_table *table, struct settling *s)
 {
-    struct settling *s = container_of(op, struct settling, op);
-    struct partition_table *table = s->table;
-    if (table == NULL) {
-        free(s);
-        return;
-    }
-    table->settling = NULL;
-    err = err == ERR_OK ? s->err : err;
     size_t kept = 0;
-    for (size_t i = 0; i < s->count && err == ERR_OK; i++) {
+    for (size_t i = 0; i < s->count; i++) {
         struct partition *p = partition_find(table, &s->ids[i]);
         if (p == NULL || p->log == NULL || p->in_manifest)
             continue; /* deleted, or it did not wait */
@@ -58,11 +51,21 @@ static void settling_done(struct env_done *op, err_t err)
         s->ids[kept++] = s->ids[i];
     }
     s->count = kept;
-    if (err == ERR_OK)
-        err = name_all(table, s);
+    err_t err = name_all(table, s);
     for (size_t i = 0; i < s->count && err == ERR_OK; i++)
         partition_find(table, &s->ids[i])->in_manifest = true;
-    /* A failure is told by the first record of each, which tries for itself. */
+    return err;
+}
+
+static void settling_done(struct env_done *op, err_t err)
+{
+    struct settling *s = container_of(op, struct settling, op);
+    struct partition_table *table = s->table;
+    if (table != NULL) {
+        table->settling = NULL;
+        if (err == ERR_OK && s->err == ERR_OK)
+            (void)settle(table, s); /* told by the first record of each, which tries for itself */
+    }
     free(s);
 }
 
@@ -72,29 +75,67 @@ static bool is_time(const struct partition_table *table)
            (list_empty(&table->opening) || table->fresh_count >= SETTLE_NOW_COUNT);
 }
 
-void partition_settle_some(struct partition_table *table)
+/* Takes the new logs of one disk from the list. NULL: no memory. */
+static struct settling *settling_new(struct partition_table *table, uint32_t disk)
 {
-    struct settling *s = is_time(table) ? calloc(1, sizeof(*s)) : NULL;
+    struct settling *s = calloc(1, sizeof(*s));
     if (s == NULL)
-        return;
-    s->disk_idx = list_entry(table->fresh.next, struct partition, fresh)->disk;
-    s->disk = &table->env->disks[s->disk_idx];
+        return NULL;
+    s->disk_idx = disk;
+    s->disk = &table->env->disks[disk];
     s->table = table;
     s->op.done = settling_done;
     list_for_each_safe (node, after, &table->fresh) {
         struct partition *p = list_entry(node, struct partition, fresh);
-        if (p->disk != s->disk_idx || s->count == SETTLED_AT_ONCE_MAX)
+        if (p->disk != disk || s->count == SETTLED_AT_ONCE_MAX)
             continue;
         if (!p->in_manifest)
             s->ids[s->count++] = p->id;
         partition_not_fresh(p);
     }
+    return s;
+}
+
+void partition_settle_some(struct partition_table *table)
+{
+    struct settling *s = NULL;
+    if (is_time(table))
+        s = settling_new(table, list_entry(table->fresh.next, struct partition, fresh)->disk);
+    if (s == NULL)
+        return;
     struct env_workers *workers = &table->env->workers;
     if (s->count >= SETTLED_AT_ONCE_MIN &&
         workers->submit(workers->self, settling_run, s, &s->op) == ERR_OK)
         table->settling = s;
     else
         free(s); /* each with its first record */
+}
+
+static bool is_among(const struct settling *s, const struct partition_id *id)
+{
+    for (size_t i = 0; s != NULL && i < s->count; i++)
+        if (partition_id_equal(&s->ids[i], id))
+            return true;
+    return false;
+}
+
+void partition_settle_now(struct partition *p)
+{
+    struct partition_table *table = p->table;
+    struct env_disk *disk = &table->env->disks[p->disk];
+    if (is_among(table->settling, &p->id)) { /* a worker is at it: then it finds nobody */
+        if (table->settling->count >= SETTLED_AT_ONCE_MIN && disk->sync_all(disk->self) == ERR_OK) {
+            (void)settle(table, table->settling);
+            table->settling->count = 0;
+        }
+        return;
+    }
+    if (list_empty(&p->fresh) || table->fresh_count < SETTLED_AT_ONCE_MIN)
+        return;
+    struct settling *s = settling_new(table, p->disk);
+    if (s != NULL && disk->sync_all(disk->self) == ERR_OK)
+        (void)settle(table, s);
+    free(s);
 }
 
 void partition_is_fresh(struct partition *p)
