@@ -44,7 +44,8 @@ static const struct option_row table[] = {
      "Most of one partition in one answer to a follower.", FIELD(replica_fetch_bytes)},
     {"replica.fetch.response.max.bytes", "bytes", OPTION_BYTES, "10485760", KIB, GIB, false,
      "Most of one answer to a follower.", FIELD(replica_fetch_response_bytes)},
-    {"socket.request.max.bytes", "bytes", OPTION_BYTES, "104857600", KIB, GIB, false,
+    /* Least: what brokers send each other of the metadata log (1 MiB) passes the same door. */
+    {"socket.request.max.bytes", "bytes", OPTION_BYTES, "104857600", 1536 * KIB, GIB, false,
      "The largest request; a larger one closes its connection.", FIELD(request_bytes_max)},
     {"queued.max.request.bytes", "bytes", OPTION_BYTES, "134217728", MIB, 64 * GIB, false,
      "What requests in work may hold together; over it the broker reads no sockets.",
