@@ -202,7 +202,6 @@ static void configure_quorum(struct broker *b)
         .controller =
             {
                 .session_timeout_ns = ENV_MS(o->session_timeout_ms),
-                .election_timeout_ns = ENV_MS(o->election_timeout_ms),
                 .default_partitions = (int32_t)o->default_partitions,
                 .default_replication_factor = (int32_t)o->default_replication,
                 .topic_partitions_max = (int32_t)o->topic_partitions_max,

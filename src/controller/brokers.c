@@ -5,7 +5,10 @@
 #include "base/logger.h"
 #include "controller/internal.h"
 
-enum { SHORT_LIFE_WAITS = 10 }; /* shorter than so many preferred_leader_wait_ns */
+enum {
+    SHORT_LIFE_WAITS = 10, /* shorter than so many preferred_leader_wait_ns */
+    LEASE_DRIFT = 100,     /* clocks of two machines differ by less than one part in so many */
+};
 
 /* ---- soft state ---- */
 
@@ -149,14 +152,14 @@ void brokers_fence(struct controller *c, node_id_t node, const char *why)
 
 void brokers_fence_silent(struct controller *c)
 {
-    /* R10: the last controller may have renewed their leases to the end of its own. */
-    if (c->now_ns <
-        c->activated_ns + c->config.session_timeout_ns + 2 * c->config.election_timeout_ns)
+    /* R10: a lease counts from when a majority knew the last controller: before this one began. */
+    uint64_t silence_ns = c->config.session_timeout_ns + c->config.session_timeout_ns / LEASE_DRIFT;
+    if (c->now_ns < c->activated_ns + silence_ns)
         return;
     table_for_each (struct broker_soft, soft, &c->brokers) {
         const struct image_broker *broker = image_broker(view(c), soft->id);
         if (broker != NULL && broker->state != BROKER_STATE_FENCED &&
-            c->now_ns - soft->last_seen_ns > c->config.session_timeout_ns)
+            c->now_ns - soft->last_seen_ns > silence_ns)
             brokers_fence(c, soft->id, "no heartbeat within broker.session.timeout.ms");
     }
 }

@@ -370,6 +370,18 @@ static void hold(struct quorum *quorum, struct proposal *proposal, const struct 
     quorum->leader.calls++;
 }
 
+/* R10: the lease that a heartbeat renews counts from when a majority of the voters knew of this
+ * controller, and not from now: it may be deposed already. */
+static void tell_age(const struct quorum *quorum, ProtobufCMessage *message)
+{
+    if (message->descriptor != &karst__heartbeat_reply__descriptor)
+        return;
+    Karst__HeartbeatReply *reply = (Karst__HeartbeatReply *)(void *)message;
+    uint64_t age_ms = (env_now(quorum->env) - quorum_io_contact_ns(&quorum->io)) / ENV_MS(1) + 1;
+    reply->has_quorum_age_ms = true;
+    reply->quorum_age_ms = age_ms < UINT32_MAX ? (uint32_t)age_ms : UINT32_MAX;
+}
+
 static void decide(struct quorum *quorum, const struct quorum_call *call, uint16_t method,
                    const ProtobufCMessage *message)
 {
@@ -385,6 +397,7 @@ static void decide(struct quorum *quorum, const struct quorum_call *call, uint16
     controller_handle(leader->controller, &request, (int64_t)decision_index(quorum),
                       env_now(quorum->env), &quorum->arena, &decision);
     ASSERT(decision.reply != NULL);
+    tell_age(quorum, decision.reply);
     add_records(quorum, &decision.records);
     bool wait =
         decision.records.count > 0 || (!decision.reply_at_once && !list_empty(&leader->proposals));

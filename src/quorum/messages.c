@@ -41,7 +41,8 @@ static Karst__RaftMessage begin(const struct raft_message *message, node_id_t fr
 
 #define SET(packed, field, value) ((packed).has_##field = true, (packed).field = (value))
 
-static struct frame *encode_append_entries(const struct raft_message *message, node_id_t from)
+static struct frame *encode_append_entries(const struct raft_message *message, node_id_t from,
+                                           uint64_t sent_ns)
 {
     const struct raft_append_entries *args = &message->append_entries;
     Karst__RaftMessage packed = begin(message, from);
@@ -49,6 +50,7 @@ static struct frame *encode_append_entries(const struct raft_message *message, n
     SET(packed, prev_log_index, args->prev_log_index);
     SET(packed, prev_log_term, args->prev_log_term);
     SET(packed, leader_commit, args->leader_commit);
+    SET(packed, sent_ns, sent_ns);
     if (args->n_entries == 0)
         return pack(&packed);
 
@@ -73,16 +75,17 @@ static struct frame *encode_append_entries(const struct raft_message *message, n
     return frame;
 }
 
-struct frame *messages_encode(const struct raft_message *message, node_id_t from)
+struct frame *messages_encode(const struct raft_message *message, node_id_t from, uint64_t sent_ns)
 {
     Karst__RaftMessage packed = begin(message, from);
     switch (message->type) {
     case RAFT_IO_APPEND_ENTRIES:
-        return encode_append_entries(message, from);
+        return encode_append_entries(message, from, sent_ns);
     case RAFT_IO_APPEND_ENTRIES_RESULT:
         packed.term = message->append_entries_result.term;
         SET(packed, rejected, message->append_entries_result.rejected);
         SET(packed, last_log_index, message->append_entries_result.last_log_index);
+        SET(packed, sent_ns, sent_ns);
         break;
     case RAFT_IO_REQUEST_VOTE:
         packed.term = message->request_vote.term;

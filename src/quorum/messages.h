@@ -17,8 +17,9 @@ enum {
 
 /* How many of the entries fit in one frame. */
 unsigned messages_entries_fit(const struct raft_entry *entries, unsigned count, size_t bytes_max);
-/* Any message but InstallSnapshot; of AppendEntries, all n_entries. NULL without memory. */
-struct frame *messages_encode(const struct raft_message *message, node_id_t from);
+/* Any message but InstallSnapshot; of AppendEntries, all n_entries. sent_ns: of AppendEntries and
+ * its result (contact.h); 0: none. NULL without memory. */
+struct frame *messages_encode(const struct raft_message *message, node_id_t from, uint64_t sent_ns);
 /* len bytes of an InstallSnapshot's data from at. */
 struct frame *messages_encode_piece(const struct raft_message *message, node_id_t from, size_t at,
                                     size_t len);

@@ -338,7 +338,7 @@ static void take_raft(struct quorum *quorum, const struct quorum_oneway *oneway)
         return;
     }
     message.server_address = address_of_sender(quorum, message.server_id);
-    quorum_io_receive(&quorum->io, &message);
+    quorum_io_receive(&quorum->io, &message, packed->sent_ns);
 }
 
 static void take_proof(struct quorum *quorum, const struct quorum_peer_died *died)
@@ -632,6 +632,7 @@ void quorum_look(const struct quorum *quorum, struct quorum_view *ret_view)
         struct raft *raft = (struct raft *)(uintptr_t)&quorum->raft; /* only read */
         view.leader = raft_state(raft) == RAFT_LEADER;
         view.controller_active = quorum->leader.stage == LEADER_ACTIVE;
+        view.contact_ns = view.leader ? quorum_io_contact_ns(&quorum->io) : 0;
         view.commit_index = quorum->raft.commit_index;
         view.applied_index = raft_last_applied(raft);
         view.truncations = quorum->io.truncations;

@@ -156,6 +156,7 @@ struct quorum_view {
     uint64_t term, commit_index, last_index, applied_index, snapshot_index;
     node_id_t leader_node; /* -1 */
     uint64_t truncations, snapshots_taken, snapshots_installed, elections_won;
+    uint64_t contact_ns;      /* a leader: when a majority knew it last (R10); 0: never */
     uint64_t early_elections; /* begun on proof of the leader's death (election.c) */
     uint64_t clamped, held, stale, covered; /* how often the guard acted (raft_guard.c) */
 };

@@ -186,6 +186,7 @@ int guard_send(struct raft_io *raft_io, struct raft_io_send *request,
     request->cb = cb;
     struct io_op *op = io_op_new(io, IO_SEND, request);
     struct raft_message copy = *message;
+    uint64_t sent_ns = 0;
     int status = 0;
     if (message->server_id == 0 || message->server_address == NULL) {
         io->stale++;
@@ -203,12 +204,15 @@ int guard_send(struct raft_io *raft_io, struct raft_io_send *request,
             return 0;
         }
         clamp_result(io, &copy.append_entries_result);
+        if (copy.append_entries_result.term == io->raft->current_term)
+            sent_ns = contact_stamp(&io->contact, copy.append_entries_result.term);
     }
     if (message->type == RAFT_IO_APPEND_ENTRIES) {
         status = cut_entries(io, &copy.append_entries);
         clamp_commit(&copy.append_entries);
+        sent_ns = env_now(io->env);
     }
-    struct frame *frame = messages_encode(&copy, io->node);
+    struct frame *frame = messages_encode(&copy, io->node, sent_ns);
     if (frame == NULL || !io->owner.post(io->owner.self, members_node(message->server_id),
                                          message->server_address, frame))
         status = RAFT_NOCONNECTION;
@@ -227,7 +231,7 @@ static void tell_commit(struct quorum_io *io, const struct raft_server *server, 
     message.append_entries.prev_log_index = commit;
     message.append_entries.prev_log_term = store_term(&io->store, commit);
     message.append_entries.leader_commit = commit;
-    struct frame *frame = messages_encode(&message, io->node);
+    struct frame *frame = messages_encode(&message, io->node, env_now(io->env));
     if (frame != NULL) /* best effort: the next heartbeat tells it too */
         (void)io->owner.post(io->owner.self, members_node(server->id), server->address, frame);
 }

@@ -575,10 +575,24 @@ static int io_start(struct raft_io *raft_io, unsigned msecs, raft_io_tick_cb tic
     return 0;
 }
 
-void quorum_io_receive(struct quorum_io *io, struct raft_message *message)
+void quorum_io_receive(struct quorum_io *io, struct raft_message *message, uint64_t sent_ns)
 {
+    uint64_t current_term = io->raft->current_term;
+    if (message->type == RAFT_IO_APPEND_ENTRIES) {
+        contact_asked(&io->contact, message->append_entries.term, sent_ns, current_term);
+    } else if (message->type == RAFT_IO_APPEND_ENTRIES_RESULT &&
+               message->append_entries_result.term == current_term &&
+               raft_state(io->raft) == RAFT_LEADER) {
+        contact_answered(&io->contact, current_term, message->server_id, sent_ns);
+    }
     guard_receive(io, message);
     io->owner.upcall_done(io->owner.self);
+}
+
+uint64_t quorum_io_contact_ns(const struct quorum_io *io)
+{
+    return contact_majority_ns(&io->contact, io->raft->current_term, io->raft->id,
+                               &io->raft->configuration, env_now(io->env));
 }
 
 static void cancel(struct list_node *list)

@@ -13,6 +13,7 @@
 #ifndef KARST_QUORUM_RAFT_IO_H
 #define KARST_QUORUM_RAFT_IO_H
 
+#include "quorum/contact.h"
 #include "quorum/messages.h"
 #include "quorum/store.h"
 #include "quorum/vote.h"
@@ -68,6 +69,7 @@ struct quorum_io {
 
     /* the guard */
     struct guard_context context;
+    struct contact contact;
     struct raft_barrier barrier;
     uint64_t own_term;                     /* in which our barrier was appended; 0: none */
     uint64_t own_term_applied;             /* and applied */
@@ -109,8 +111,10 @@ void quorum_io_init(struct quorum_io *io, const struct quorum_io_args *args);
 void quorum_io_flushed(struct quorum_io *io, offset_t flushed_end, err_t err);
 /* Tells one finished operation; false: there is none. */
 bool quorum_io_drain(struct quorum_io *io);
-/* The message is taken; server_address is set. */
-void quorum_io_receive(struct quorum_io *io, struct raft_message *message);
+/* The message is taken; server_address is set. sent_ns: its stamp (contact.h), 0 without one. */
+void quorum_io_receive(struct quorum_io *io, struct raft_message *message, uint64_t sent_ns);
+/* While this node leads: until when a majority knew it, by our clock (contact.h). */
+uint64_t quorum_io_contact_ns(const struct quorum_io *io);
 
 /* ---- the guard (raft_guard.c) ---- */
 

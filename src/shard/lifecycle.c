@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/canary.h"
 #include "log/log_dir.h"
 #include "proto/rpc.pb-c.h"
 #include "shard/internal.h"
@@ -11,8 +12,9 @@
  *        ▲────not registered─────┘
  *   LEAVING ──may_shut_down, or the time is over──▶ STOPPING ──all shards──▶ STOPPED
  *
- * The lease (R10): until the send time of the last answered heartbeat + session timeout, never from
- * the time of the answer; every shard is told, and reads the clock again when it replies. */
+ * The lease (R10): from the send time of the last answered heartbeat, never from the time of the
+ * answer, less the time since which the controller may have been deposed, for the session timeout;
+ * every shard is told, and reads the clock again when it replies. */
 
 enum {
     LIFECYCLE_RETRY_NS = 100 * 1000 * 1000,
@@ -232,8 +234,12 @@ static void lifecycle_hand_over(struct shard *shard)
 static void lifecycle_take_heartbeat(struct shard *shard, const Karst__HeartbeatReply *reply)
 {
     struct lifecycle *life = &shard->lifecycle;
+    uint64_t until_ns = life->call_sent_ns + shard->config->session_timeout_ns;
+    uint64_t age_ns = reply->quorum_age_ms * ENV_MS(1);
+    if (CANARY("shard_lease_of_a_deposed_controller"))
+        age_ns = 0;
     struct shard_lease lease = {
-        .until_ns = life->call_sent_ns + shard->config->session_timeout_ns,
+        .until_ns = age_ns < until_ns ? until_ns - age_ns : 0,
         .broker_epoch = shard->lease.broker_epoch,
         .fenced = reply->has_fenced && reply->fenced,
     };

@@ -53,7 +53,6 @@ static void fuzz_begin(struct fuzz_cluster *cluster)
 {
     const struct controller_config config = {
         .session_timeout_ns = 2000000000,
-        .election_timeout_ns = 500000000,
         .default_partitions = 2,
         .default_replication_factor = 1,
         .topic_partitions_max = FUZZ_PARTITIONS_MAX,

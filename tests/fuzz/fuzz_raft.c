@@ -57,7 +57,7 @@ static void fuzz_entries(const struct raft_message *message)
 /* What libraft got would be sent on as it came. */
 static void fuzz_round_trip(const struct raft_message *message, const Karst__RaftMessage *packed)
 {
-    struct frame *frame = messages_encode(message, packed->to);
+    struct frame *frame = messages_encode(message, packed->to, packed->sent_ns);
     ASSERT(frame != NULL);
     struct arena arena;
     arena_init(&arena, 4 << 20);

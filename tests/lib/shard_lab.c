@@ -58,6 +58,8 @@ static struct frame *quorum_heartbeat(struct lab_node *node, const ProtobufCMess
     reply.fenced = node->fenced;
     reply.has_may_shut_down = true;
     reply.may_shut_down = node->may_shut_down && request->want_shutdown;
+    reply.has_quorum_age_ms = true;
+    reply.quorum_age_ms = node->quorum_age_ms;
     return quorum_reply(WIRE_HEARTBEAT, &reply.base);
 }
 

@@ -42,6 +42,7 @@ struct lab_node {
     /* How it answers. */
     err_t heartbeat_err, register_err, create_err;
     bool fenced, may_shut_down, silent;
+    uint32_t quorum_age_ms; /* as its controller says with each heartbeat */
     unsigned refuse_creates; /* that many are answered NOT_CONTROLLER first */
     bool exited;
     int exit_code;

@@ -179,7 +179,6 @@ static void node_configure_quorum(struct sim_node *node)
         .reserve_bytes = node->reserve_bytes,
         .log_options = &node->metadata_log,
         .controller = {.session_timeout_ns = ENV_MS(2000),
-                       .election_timeout_ns = ENV_MS(500),
                        .default_partitions = 1,
                        .default_replication_factor = 3,
                        .topic_partitions_max = 100,

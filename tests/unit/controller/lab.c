@@ -36,7 +36,6 @@ static struct controller *lab_controller(struct lab *lab)
 {
     const struct controller_config config = {
         .session_timeout_ns = LAB_MS(LAB_SESSION_MS),
-        .election_timeout_ns = LAB_MS(LAB_ELECTION_MS),
         .default_partitions = 1,
         .default_replication_factor = 1,
         .topic_partitions_max = 20000,

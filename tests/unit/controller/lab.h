@@ -12,7 +12,7 @@
 
 #define LAB_MS(ms) ((uint64_t)(ms)*1000000)
 
-enum { LAB_SESSION_MS = 2000, LAB_ELECTION_MS = 500, LAB_PREFERRED_MS = 5000 };
+enum { LAB_SESSION_MS = 2000, LAB_PREFERRED_MS = 5000 };
 
 struct lab {
     struct controller *controller;

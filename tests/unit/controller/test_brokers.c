@@ -305,12 +305,12 @@ START_TEST(a_new_controller_gives_all_brokers_time)
     lab_commit(&lab);
     uint64_t waited = 0;
     while (state_of(&lab, 1) == BROKER_STATE_ACTIVE && waited < 20000) {
-        lab_tick(&lab, 200);
-        waited += 200;
+        lab_tick(&lab, 10);
+        waited += 10;
     }
-    /* R10: session + 2 election timeouts */
-    ck_assert_uint_ge(waited, LAB_SESSION_MS + 2 * LAB_ELECTION_MS);
-    ck_assert_uint_le(waited, LAB_SESSION_MS + 2 * LAB_ELECTION_MS + 400);
+    /* R10: a session, and what two clocks may differ in it */
+    ck_assert_uint_gt(waited, LAB_SESSION_MS + LAB_SESSION_MS / 200);
+    ck_assert_uint_le(waited, LAB_SESSION_MS + LAB_SESSION_MS / 50);
     ck_assert_int_eq(state_of(&lab, 2), BROKER_STATE_FENCED);
     lab_fini(&lab);
 }

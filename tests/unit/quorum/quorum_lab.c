@@ -287,7 +287,6 @@ struct lab *lab_new(const struct lab_options *options)
             .trailing_bytes = options->trailing_bytes,
             .message_bytes = options->message_bytes,
             .controller = {.session_timeout_ns = ENV_MS(1000000000),
-                           .election_timeout_ns = ENV_MS(ELECTION_MS),
                            .default_partitions = 1,
                            .default_replication_factor = 1,
                            .topic_partitions_max = 100},

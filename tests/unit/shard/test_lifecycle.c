@@ -66,6 +66,25 @@ START_TEST(the_lease_ends_with_the_session_after_the_last_answered_heartbeat)
 }
 END_TEST
 
+START_TEST(a_controller_that_may_be_deposed_renews_no_lease)
+{
+    setup(2, 2);
+    lab.nodes[1].quorum_age_ms = 1200;
+    lab_run(&lab, 700);
+    ck_assert(view(0, 1).lease_valid);
+    lab.nodes[1].silent = true;
+    lab_run(&lab, 900);
+    for (unsigned i = 0; i < LAB_SHARDS; i++)
+        ck_assert(!view(0, i).lease_valid);
+    lab.nodes[1].silent = false;
+    lab.nodes[1].quorum_age_ms = 2500;
+    lab_run(&lab, 1500);
+    for (unsigned i = 0; i < LAB_SHARDS; i++)
+        ck_assert(!view(0, i).lease_valid);
+    lab_fini(&lab);
+}
+END_TEST
+
 START_TEST(a_fenced_broker_has_no_lease)
 {
     setup(2, 2);
@@ -393,7 +412,8 @@ END_TEST
 CHECK_MAIN("shard/lifecycle", a_broker_registers_and_all_its_shards_have_the_lease,
            heartbeats_tell_the_offset_that_all_shards_have,
            the_lease_ends_with_the_session_after_the_last_answered_heartbeat,
-           a_fenced_broker_has_no_lease, a_fenced_broker_tells_at_once_that_it_has_caught_up,
+           a_controller_that_may_be_deposed_renews_no_lease, a_fenced_broker_has_no_lease,
+           a_fenced_broker_tells_at_once_that_it_has_caught_up,
            a_broker_with_a_loop_that_stands_still_sends_no_heartbeats,
            a_superseded_process_ends_itself, the_image_tells_a_superseded_process_too,
            a_broker_that_is_not_known_registers_again, registration_goes_on_until_somebody_answers,
