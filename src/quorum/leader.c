@@ -377,7 +377,8 @@ static void tell_age(const struct quorum *quorum, ProtobufCMessage *message)
     if (message->descriptor != &karst__heartbeat_reply__descriptor)
         return;
     Karst__HeartbeatReply *reply = (Karst__HeartbeatReply *)(void *)message;
-    uint64_t age_ms = (env_now(quorum->env) - quorum_io_contact_ns(&quorum->io)) / ENV_MS(1) + 1;
+    uint64_t contact_ns = quorum_io_contact_ns(&quorum->io); /* first: it may be as late as now */
+    uint64_t age_ms = (env_now(quorum->env) - contact_ns) / ENV_MS(1) + 1;
     reply->has_quorum_age_ms = true;
     reply->quorum_age_ms = age_ms < UINT32_MAX ? (uint32_t)age_ms : UINT32_MAX;
 }
