@@ -65,13 +65,14 @@ static void client_broker_enter(struct client *client, struct client_broker *bro
 static void client_broker_lost(struct client *client, struct client_broker *broker, err_t err)
 {
     uint64_t now = client_now(client);
-    bool was_ready = broker->state == CLIENT_READY;
+    /* One that was silent is as one that refuses: who waits for it goes on asking the others. */
+    bool was_well = broker->state == CLIENT_READY && !broker->probed;
     client->failed = broker->address;
     client->failed_err = err;
     client_broker_enter(client, broker, CLIENT_IDLE);
     broker->conn = (env_conn){0};
     broker->output_full_ns = 0;
-    broker->failures = was_ready ? 0 : broker->failures + 1;
+    broker->failures = was_well ? 0 : broker->failures + 1;
     broker->dial_after_ns = now;
     if (broker->failures > 0)
         broker->dial_after_ns +=
