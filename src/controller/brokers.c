@@ -150,16 +150,32 @@ void brokers_fence(struct controller *c, node_id_t node, const char *why)
              soft->epoch, why, changed);
 }
 
+/* R10: by then its lease has ended, whoever renewed it last: a lease counts from when a majority
+ * knew the last controller, and that was before this one began. */
+static uint64_t broker_silent_from_ns(const struct controller *c, const struct broker_soft *soft)
+{
+    const struct image_broker *broker = image_broker(view(c), soft->id);
+    if (broker == NULL || broker->state == BROKER_STATE_FENCED)
+        return UINT64_MAX;
+    uint64_t session_ns = c->config.session_timeout_ns;
+    uint64_t seen_ns = soft->last_seen_ns > c->activated_ns ? soft->last_seen_ns : c->activated_ns;
+    return seen_ns + session_ns + session_ns / LEASE_DRIFT;
+}
+
+uint64_t brokers_silence_due_ns(const struct controller *c)
+{
+    uint64_t due_ns = UINT64_MAX;
+    table_for_each (const struct broker_soft, soft, &c->brokers) {
+        uint64_t from_ns = broker_silent_from_ns(c, soft);
+        due_ns = from_ns < due_ns ? from_ns : due_ns;
+    }
+    return due_ns;
+}
+
 void brokers_fence_silent(struct controller *c)
 {
-    /* R10: a lease counts from when a majority knew the last controller: before this one began. */
-    uint64_t silence_ns = c->config.session_timeout_ns + c->config.session_timeout_ns / LEASE_DRIFT;
-    if (c->now_ns < c->activated_ns + silence_ns)
-        return;
     table_for_each (struct broker_soft, soft, &c->brokers) {
-        const struct image_broker *broker = image_broker(view(c), soft->id);
-        if (broker != NULL && broker->state != BROKER_STATE_FENCED &&
-            c->now_ns - soft->last_seen_ns > silence_ns)
+        if (c->now_ns >= broker_silent_from_ns(c, soft))
             brokers_fence(c, soft->id, "no heartbeat within broker.session.timeout.ms");
     }
 }

@@ -122,6 +122,11 @@ void controller_tick(struct controller *c, int64_t entry_offset, uint64_t now_ns
     unclean_tick(c);
 }
 
+uint64_t controller_silence_due_ns(const struct controller *c)
+{
+    return c->active ? brokers_silence_due_ns(c) : UINT64_MAX;
+}
+
 void controller_broker_died(struct controller *c, node_id_t node, const struct uuid *incarnation,
                             int64_t entry_offset, uint64_t now_ns, struct record_list *ret_records)
 {

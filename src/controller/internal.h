@@ -113,6 +113,7 @@ ProtobufCMessage *brokers_heartbeat(struct controller *c, const Karst__Heartbeat
 err_t brokers_check(struct controller *c, node_id_t node, broker_epoch_t epoch);
 void brokers_fence(struct controller *c, node_id_t node, const char *why);
 void brokers_fence_silent(struct controller *c);
+uint64_t brokers_silence_due_ns(const struct controller *c);
 void brokers_note_gap(struct controller *c, uint64_t gap_ns); /* this loop slept, not they */
 void brokers_learn(struct controller *c);                     /* soft state from the view */
 void brokers_settle(struct controller *c);                    /* after commit */

@@ -516,7 +516,12 @@ void leader_tick(struct quorum *quorum, uint64_t now_ns)
     end_overdue(quorum, now_ns);
     if (leader->stage != LEADER_ACTIVE || now_ns < leader->next_tick_ns)
         return;
+    uint64_t silence_ns = controller_silence_due_ns(leader->controller);
     leader->next_tick_ns = now_ns + quorum->config->controller.session_timeout_ns / TICKS_A_SESSION;
+    if (silence_ns > now_ns && silence_ns < leader->next_tick_ns)
+        leader->next_tick_ns = silence_ns;
+    if (leader->next_tick_ns < now_ns + ENV_MS(QUORUM_TICK_MS))
+        quorum->env->timer_start(quorum->env->self, &quorum->timer, leader->next_tick_ns);
     struct record_list records;
     record_list_init(&records);
     controller_tick(leader->controller, (int64_t)decision_index(quorum), now_ns, &records);
