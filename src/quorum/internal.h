@@ -16,7 +16,7 @@
 #include "quorum/raft_io.h"
 
 enum {
-    QUORUM_TICK_MS = 50,
+    QUORUM_TICK_MS = 100,
     QUORUM_BACKLOG_MAX = 16384, /* messages that a shard did not take: then fail-stop */
     QUORUM_SENDS_MAX = 4096,    /* frames to peers waiting for shard 0: more are dropped */
     LEADER_PROOFS_MAX = 8,

@@ -281,7 +281,11 @@ static void tick_due(struct env_timer *timer, uint64_t now_ns)
     struct quorum *quorum = container_of(timer, struct quorum, timer);
     if (quorum->failed)
         return;
-    quorum->env->timer_start(quorum->env->self, timer, now_ns + ENV_MS(QUORUM_TICK_MS));
+    uint64_t due_ns = now_ns + ENV_MS(QUORUM_TICK_MS);
+    uint64_t raft_ns = quorum->voter ? quorum->io.tick_timer.due_ns : 0;
+    if (raft_ns > now_ns + ENV_MS(QUORUM_TICK_MS) / 2 && raft_ns < due_ns)
+        due_ns = raft_ns; /* one wake-up for both */
+    quorum->env->timer_start(quorum->env->self, timer, due_ns);
     ballast_restore(&quorum->ballast);
     controller_set_low_space(quorum->leader.controller, ballast_low(&quorum->ballast));
     if (quorum->voter) {

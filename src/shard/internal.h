@@ -25,7 +25,7 @@
 
 enum {
     SHARD_TICK_NS = 50 * 1000 * 1000,
-    SHARD_IDLE_TICK_NS = 125 * 1000 * 1000,    /* nothing waits: an idle broker costs its ticks */
+    SHARD_IDLE_TICK_NS = 250 * 1000 * 1000,    /* nothing waits: an idle broker costs its ticks */
     SHARD_CHANGED_NS = 2 * 1000 * 1000 * 1000, /* replicas settle after the image moved */
     SHARD_SIGN_NS = 250 * 1000 * 1000,         /* between two signs of life to shard 0 */
     SHARD_HELLO_NS_MAX = INT64_C(10) * 1000 * 1000 * 1000, /* a connection says who it is in time */
