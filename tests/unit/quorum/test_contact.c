@@ -70,7 +70,7 @@ START_TEST(an_answer_carries_the_newest_stamp_of_its_term_only)
 }
 END_TEST
 
-/* Between the old leader and the others nothing passes any more; the last answers to it are kept. */
+/* Between the old leader and the others nothing passes any more; the last answers are kept. */
 struct late {
     unsigned old;
     Karst__RaftMessage answer[LAB_NODES_MAX]; /* type 0: none */
