@@ -52,8 +52,9 @@ typedef struct {
 } env_file;
 
 enum env_open {
-    ENV_OPEN_CREATE = 1,   /* when it is not there */
-    ENV_OPEN_EXCLUSIVE = 2 /* with CREATE: ERR_EXISTS when it is there */
+    ENV_OPEN_CREATE = 1,    /* when it is not there */
+    ENV_OPEN_EXCLUSIVE = 2, /* with CREATE: ERR_EXISTS when it is there */
+    ENV_OPEN_MARK = 4       /* with CREATE: also in an offline directory; a name, and no bytes */
 };
 
 /* Names are relative to the log directory that the disk was opened for ("orders-0/00000000.log");

@@ -101,7 +101,8 @@ static err_t disk_open(void *self, const char *name, unsigned flags, env_file *r
     struct io_disk *disk = self;
     if (name[0] == '\0' || !disk_name_valid(name))
         return ERR_INVALID;
-    if ((flags & ENV_OPEN_CREATE) != 0 && io_directory_offline(disk->directory))
+    if ((flags & ENV_OPEN_CREATE) != 0 && (flags & ENV_OPEN_MARK) == 0 &&
+        io_directory_offline(disk->directory))
         return ERR_KAFKA_STORAGE_ERROR;
     int32_t id;
     err_t err = disk_entry_take(disk, &id);

@@ -11,7 +11,6 @@
  */
 
 enum {
-    FAILED_MAGIC = 0x4b464144,   /* KFAD */
     VERIFIED_MAGIC = 0x4b564652, /* KVFR */
     NOTE_VERSION = 1,
     FILES_MAX = 65536, /* of one folder */
@@ -23,17 +22,13 @@ enum {
 
 /* ---- the marks ---- */
 
-/* The disk has just refused a sync: what gets there gets there, and the metadata is told, too. */
+/* The disk has just refused a sync: what gets there gets there, and the metadata is told, too. The
+ * directory is offline: its name alone says it. */
 void log_dir_mark_failed(struct env_disk *disk)
 {
-    uint8_t data[CHECKED_BYTES];
-    struct iovec part = {.iov_base = data, .iov_len = sizeof(data)};
     env_file file;
-    checked_seal(data, sizeof(data), FAILED_MAGIC, NOTE_VERSION);
-    if (disk->open(disk->self, FAILED_FILE, ENV_OPEN_CREATE, &file) != ERR_OK)
-        return;
-    (void)disk->write(disk->self, file, 0, &part, 1); /* its name alone says it */
-    disk->close(disk->self, file);
+    if (disk->open(disk->self, FAILED_FILE, ENV_OPEN_CREATE | ENV_OPEN_MARK, &file) == ERR_OK)
+        disk->close(disk->self, file);
 }
 
 static err_t note_is_there(struct env_disk *disk, const char *name, bool *ret_there)

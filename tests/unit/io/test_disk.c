@@ -431,6 +431,9 @@ static void expect_offline(struct disk_lab *lab, env_file file)
     ck_assert_int_eq(lab->env.open(lab->env.self, "new", ENV_OPEN_CREATE, &other),
                      ERR_KAFKA_STORAGE_ERROR);
     ck_assert_int_eq(lab->env.unlink(lab->env.self, "f0"), ERR_KAFKA_STORAGE_ERROR);
+    ck_assert_int_eq(lab->env.open(lab->env.self, "mark", ENV_OPEN_CREATE | ENV_OPEN_MARK, &other),
+                     ERR_OK);
+    lab->env.close(lab->env.self, other);
     char text[2];
     size_t got = 0;
     ck_assert_int_eq(lab->env.read(lab->env.self, file, 0, text, 2, &got), ERR_OK);
