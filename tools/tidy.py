@@ -8,7 +8,7 @@ LINE_MAX = 100
 FILE_LINES_MAX = 800
 CODE = (".c", ".h", ".py", ".build", ".proto", ".sh", ".conf")
 NAMED = {"run", "quickstart", "cluster", "bootstrap", "fresh", "install-packages",
-         "meson_options.txt"}
+         "swarm", "hunt", "meson_options.txt"}
 PURE = "record wire log metadata controller replica group txn auth quorum shard".split()
 
 # Deciding code has no clock, chance, file, socket, thread or exit; these come through env.

@@ -27,17 +27,38 @@ struct sim_run *sim_run_current(void)
 
 /* ---- the timeline ---- */
 
+static void note_print(FILE *out, const struct run_note *note)
+{
+    char fault[16] = "";
+    if (note->fault != 0)
+        (void)snprintf(fault, sizeof fault, "[%u] ", note->fault);
+    fprintf(out, "%10.4f  %s%s\n", (double)note->at_ns / 1e9, fault, note->text);
+}
+
+static void note_show(const struct sim_run *run, const struct run_note *note)
+{
+    enum run_show show = run->options->show;
+    if (show == RUN_SHOW_FAULTS && note->fault != 0)
+        printf("    %s\n", note->text);
+    if (show == RUN_SHOW_TIMELINE)
+        note_print(stdout, note);
+    if (show == RUN_SHOW_DEBUG)
+        note_print(stderr, note);
+    if (show == RUN_SHOW_FAULTS || show == RUN_SHOW_TIMELINE)
+        (void)fflush(stdout); /* the next step may be a crash */
+}
+
 static void say_to(struct sim_run *run, const char *text)
 {
     struct run_note *note = &run->notes[run->note_count++ % RUN_NOTES];
     note->at_ns = run->world.now_ns;
+    note->fault = run->fault_now;
     size_t len = strlen(text);
     if (len >= RUN_NOTE_BYTES)
         len = RUN_NOTE_BYTES - 1;
     memcpy(note->text, text, len);
     note->text[len] = '\0';
-    if (run->verbose)
-        fprintf(stderr, "%10.4f  %s\n", (double)note->at_ns / 1e9, note->text);
+    note_show(run, note);
 }
 
 void sim_say(struct sim_run *run, const char *format, ...)
@@ -66,10 +87,8 @@ void sim_fail(struct sim_run *run, const char *promise, const char *format, ...)
 void sim_print_notes(const struct sim_run *run, unsigned last)
 {
     uint64_t from = run->note_count > last ? run->note_count - last : 0;
-    for (uint64_t i = from; i < run->note_count; i++) {
-        const struct run_note *note = &run->notes[i % RUN_NOTES];
-        fprintf(stderr, "%10.4f  %s\n", (double)note->at_ns / 1e9, note->text);
-    }
+    for (uint64_t i = from; i < run->note_count; i++)
+        note_print(stderr, &run->notes[i % RUN_NOTES]);
 }
 
 /* Log lines of the code under test belong to the timeline, under their actor's name. */
@@ -114,14 +133,66 @@ static void turn_ended(struct sim_world *world, struct sim_actor *actor)
     sim_node_turn_ended(node);
 }
 
-/* ---- the run ---- */
+/* ---- faults ---- */
+
+/* Draws for one purpose of a seed, whatever is drawn elsewhere. (Not rng_seed's own constant: the
+ * states of two purposes would be the same words, shifted.) */
+static uint64_t seed_of(uint64_t seed, uint64_t purpose)
+{
+    return seed ^ purpose * UINT64_C(0xD1B54A32D192ED03);
+}
+
+/* Returns ms until the one that the scenario wants after it. */
+static uint64_t fault_make(struct sim_run *run, unsigned number)
+{
+    if (run->options->show == RUN_SHOW_FAULTS)
+        printf("fault %u at %" PRIu64 " ms\n", number, run->world.now_ns / 1000000);
+    struct rng others = run->rng;
+    rng_seed(&run->rng, seed_of(run->seed, number));
+    run->fault_now = number;
+    uint64_t wait_ns = run->scenario->fault(run);
+    run->fault_now = 0;
+    run->rng = others;
+    run->faults++;
+    return (wait_ns + 999999) / 1000000;
+}
+
+static void fault_schedule(struct sim_run *run, uint64_t at_ms)
+{
+    uint64_t at_ns = ENV_MS(at_ms);
+    sim_schedule(&run->world, &run->fault,
+                 at_ns > run->world.now_ns ? at_ns - run->world.now_ns : 0);
+}
 
 static void fault_event(struct sim_world *world, struct sim_event *event)
 {
+    (void)event;
     struct sim_run *run = sim_run_of(world);
-    if (run->phase == RUN_SAFETY)
-        sim_schedule(world, event, run->scenario->fault(run));
+    const struct run_options *options = run->options;
+    if (run->phase != RUN_SAFETY)
+        return;
+    if (options->faults == NULL) {
+        uint64_t wait_ms = fault_make(run, run->faults + 1);
+        if (run->faults < RUN_FAULTS_MAX)
+            fault_schedule(run, world->now_ns / 1000000 + wait_ms);
+        return;
+    }
+    (void)fault_make(run, options->faults[run->faults].number);
+    if (run->faults < options->fault_count)
+        fault_schedule(run, options->faults[run->faults].at_ms);
 }
+
+static void faults_begin(struct sim_run *run)
+{
+    const struct run_options *options = run->options;
+    uint64_t first_ms = rng_between(&run->rng, 1000, 6000);
+    run->fault.run = fault_event;
+    if (run->scenario->fault == NULL || (options->faults != NULL && options->fault_count == 0))
+        return;
+    fault_schedule(run, options->faults == NULL ? first_ms : options->faults[0].at_ms);
+}
+
+/* ---- the run ---- */
 
 /* Runs for so long; false when the run is over (failed, or out of steps). */
 static bool run_for(struct sim_run *run, const struct run_options *options, uint64_t ns)
@@ -171,7 +242,8 @@ static void run_heal(struct sim_run *run)
     }
     for (unsigned i = 0; i < run->client_count; i++)
         sim_client_end_load(run->clients[i]);
-    sim_karst_end_load(run->karst);
+    if (run->karst != NULL)
+        sim_karst_end_load(run->karst);
 }
 
 /* Polls until ready says so; else the promise of convergence is broken. */
@@ -210,7 +282,7 @@ static bool healed(struct sim_run *run, char *ret_why, size_t size)
     for (unsigned i = 0; i < run->client_count; i++)
         if (!sim_client_idle(run->clients[i], ret_why, size))
             return false;
-    return sim_karst_idle(run->karst, ret_why, size) &&
+    return (run->karst == NULL || sim_karst_idle(run->karst, ret_why, size)) &&
            check_data_converged(run->data, ret_why, size);
 }
 
@@ -219,7 +291,7 @@ static bool all_read(struct sim_run *run, char *ret_why, size_t size)
     for (unsigned i = 0; i < run->client_count; i++)
         if (!sim_client_idle(run->clients[i], ret_why, size))
             return false;
-    return sim_karst_idle(run->karst, ret_why, size);
+    return run->karst == NULL || sim_karst_idle(run->karst, ret_why, size);
 }
 
 static void run_phases(struct sim_run *run, const struct run_options *options)
@@ -233,7 +305,8 @@ static void run_phases(struct sim_run *run, const struct run_options *options)
     run_phase(run, RUN_READ);
     for (unsigned i = 0; i < run->client_count; i++)
         sim_client_read_all(run->clients[i]);
-    sim_karst_read_all(run->karst);
+    if (run->karst != NULL)
+        sim_karst_read_all(run->karst);
     if (!run_until_ready(run, options, all_read, READ_NS))
         return;
     check_data_final(run->data);
@@ -254,28 +327,29 @@ void sim_run(const struct run_options *options, struct sim_run **ret_run)
     current = run;
     run->seed = options->seed;
     run->scenario = options->scenario;
-    run->verbose = options->verbose;
-    sim_world_init(&run->world, options->seed);
+    run->options = options;
+    sim_world_init(&run->world, seed_of(options->seed, options->shake));
     rng_seed(&run->rng, options->seed ^ UINT64_C(0x5DEECE66D));
     run->world.turn_begins = turn_begins;
     run->world.turn_ended = turn_ended;
     run->node_count = options->scenario->nodes;
     run->voter_count = options->scenario->voters;
-    logger_set(options->verbose ? LOGGER_DEBUG : LOGGER_INFO, log_to_timeline, NULL, false);
+    logger_set(options->show == RUN_SHOW_DEBUG ? LOGGER_DEBUG : LOGGER_INFO, log_to_timeline, NULL,
+               false);
     run->data = check_data_new(run);
     run->quorum = check_quorum_new(run);
     for (unsigned i = 0; i < run->node_count; i++)
         run->nodes[i] = sim_node_new(run, i, i < run->voter_count);
     if (options->scenario->setup != NULL)
         options->scenario->setup(run);
+    if (options->shake != 0)
+        rng_seed(&run->rng, seed_of(options->seed ^ UINT64_C(0x5DEECE66D), options->shake));
     for (unsigned i = 0; i < run->node_count; i++)
         sim_node_format(run->nodes[i]);
     for (unsigned i = 0; i < run->node_count && !run->failed; i++)
         sim_node_start(run->nodes[i]);
     sim_clients_add(run);
-    run->fault.run = fault_event;
-    if (options->scenario->fault != NULL)
-        sim_schedule(&run->world, &run->fault, rng_between(&run->rng, ENV_MS(1000), ENV_MS(6000)));
+    faults_begin(run);
     if (!run->failed)
         run_phases(run, options);
     for (unsigned i = 0; i < run->node_count; i++)

@@ -17,7 +17,8 @@ enum {
     RUN_CLIENTS_MAX = 8,
     RUN_SHARDS = 3,
     RUN_NOTES = 256,
-    RUN_NOTE_BYTES = 240
+    RUN_NOTE_BYTES = 240,
+    RUN_FAULTS_MAX = 1024 /* no more of them in one run */
 };
 
 struct sim_node;
@@ -53,24 +54,57 @@ struct run_counters {
 
 struct run_note {
     uint64_t at_ns;
+    unsigned fault; /* it is a part of this one; 0: of none */
     char text[RUN_NOTE_BYTES];
+};
+
+/* The numberth fault of a run. What it draws depends on the seed and the number only, so that it
+ * stays what it is when others are left out. */
+struct run_fault {
+    unsigned number; /* from 1 */
+    uint64_t at_ms;
+};
+
+/* What of its notes a run prints as they come. */
+enum run_show {
+    RUN_SHOW_NOTHING,
+    RUN_SHOW_FAULTS,   /* standard output: each fault, and what it does */
+    RUN_SHOW_TIMELINE, /* standard output: all notes */
+    RUN_SHOW_DEBUG     /* standard error: debug lines, too */
+};
+
+struct run_options {
+    uint64_t seed;
+    const struct scenario *scenario;
+    uint64_t safety_ns; /* how long faults and load go on */
+    uint64_t steps_max; /* events; 0: without bound */
+    uint64_t shake;     /* other delays, orders and clients around the same faults; 0: the seed's */
+    const struct run_fault *faults; /* these only, in order of time; NULL: all that are drawn */
+    size_t fault_count;
+    uint32_t without_clients; /* bit i: client i does nothing; 0, the admin, makes the topics */
+    enum run_show show;
 };
 
 struct sim_run {
     struct sim_world world;
     uint64_t seed;
     const struct scenario *scenario;
-    struct rng rng; /* of faults and clients; the world draws from its own */
+    struct rng rng; /* of nodes and clients, and, while a fault is made, of that fault alone */
+    const struct run_options *options;
     enum run_phase phase;
     struct sim_node *nodes[RUN_NODES_MAX];
     unsigned node_count, voter_count;
     struct sim_client *clients[RUN_CLIENTS_MAX];
     unsigned client_count;
-    struct sim_karst *karst;
+    struct sim_karst *karst; /* NULL: left out */
     struct check_data *data;
     struct check_quorum *quorum;
     struct run_counters counters;
     struct sim_event fault;
+    unsigned faults;     /* made so far */
+    unsigned fault_now;  /* the number of the one that is being made; 0: none */
+    uint64_t mixed;      /* scenario_mixed.c: bit i is the ith scenario */
+    unsigned mixed_pace; /* gaps between faults, in quarters of what they are elsewhere */
     uint64_t heal_at_ns, phase_began_ns;
     /* the verdict */
     bool failed;
@@ -78,7 +112,6 @@ struct sim_run {
     char what[512];
     struct run_note notes[RUN_NOTES]; /* a ring */
     uint64_t note_count;
-    bool verbose; /* notes go to standard error as they come */
 };
 
 static inline struct sim_run *sim_run_of(struct sim_world *world)
@@ -86,15 +119,7 @@ static inline struct sim_run *sim_run_of(struct sim_world *world)
     return container_of(world, struct sim_run, world);
 }
 
-struct run_options {
-    uint64_t seed;
-    const struct scenario *scenario;
-    uint64_t safety_ns; /* how long faults and load go on */
-    uint64_t steps_max; /* events; 0: without bound */
-    bool verbose;
-};
-
-/* Runs it all; *ret_run (to be freed by sim_run_free) holds the verdict. */
+/* Runs it all; *ret_run (to be freed by sim_run_free) holds the verdict. options outlive it. */
 void sim_run(const struct run_options *options, struct sim_run **ret_run);
 void sim_run_free(struct sim_run *run);
 /* The run that is being run, for signal handlers; NULL: none. */
