@@ -72,6 +72,10 @@ typedef int32_t err_t;
     X(INVALID_UPDATE_VERSION, 95, true, "the partition changed meanwhile")                         \
     X(INELIGIBLE_REPLICA, 107, true, "a replica that was to join the ISR may not")                 \
     X(NEW_LEADER_ELECTED, 108, true, "a new leader was elected meanwhile")                         \
+    X(INVALID_VOTER_KEY, 125, false,                                                               \
+      "the voter of this id is another one: its log directory was replaced")                       \
+    X(DUPLICATE_VOTER, 126, false, "this node is a voter of the metadata quorum already")          \
+    X(VOTER_NOT_FOUND, 127, false, "this node is no voter of the metadata quorum")                 \
     X(FULL, 10000, true, "a bounded queue is full")                                                \
     X(NO_MEMORY, 10001, true, "out of memory")                                                     \
     X(IO, 10002, false, "an input or output operation failed")                                     \

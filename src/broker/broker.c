@@ -191,6 +191,7 @@ static void configure_quorum(struct broker *b)
         .node = b->shard_config.node,
         .shards = b->shard_config.shard_count,
         .cluster_id = b->shard_config.cluster_id,
+        .directory_id = b->directories[0].meta.directory_id,
         .self = {.node = b->shard_config.node, .port = self->port},
         .bootstrap = b->world.servers,
         .bootstrap_count = b->world.server_count,

@@ -140,6 +140,20 @@ void controller_broker_died(struct controller *c, node_id_t node, const struct u
     brokers_fence(c, node, "its address refuses connections");
 }
 
+void controller_voters(struct controller *c, const Karst__Voter *const *voters, size_t voter_count,
+                       int64_t entry_offset, uint64_t now_ns, struct record_list *ret_records)
+{
+    if (!c->active)
+        return;
+    decision_begin(c, ret_records, entry_offset, now_ns);
+    Karst__VotersRecord record = KARST__VOTERS_RECORD__INIT;
+    record.n_voters = voter_count;
+    record.voters = (Karst__Voter **)(uintptr_t)voters; /* packing only reads them */
+    err_t err = decision_add(c, &record.base);
+    if (err != ERR_OK)
+        decision_complain("the list of voters", err);
+}
+
 static ProtobufCMessage *allocate_producer_ids(struct controller *c,
                                                const Karst__AllocateProducerIdsRequest *request)
 {

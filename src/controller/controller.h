@@ -83,11 +83,18 @@ void controller_tick(struct controller *controller, int64_t entry_offset, uint64
 /* When somebody will have been silent for too long, if nothing comes of him: time for a tick.
  * UINT64_MAX: nobody will. */
 uint64_t controller_silence_due_ns(const struct controller *controller);
+/* When somebody will have been silent for too long, if nothing comes of him: time for a tick.
+ * UINT64_MAX: nobody will. */
+uint64_t controller_silence_due_ns(const struct controller *controller);
 /* Proof of death (R10): the broker's own address refused a connection, for the incarnation that is
  * registered now. Fences at once. */
 void controller_broker_died(struct controller *controller, node_id_t node,
                             const struct uuid *incarnation, int64_t entry_offset, uint64_t now_ns,
                             struct record_list *ret_records);
+/* The voters are these now: of the committed configuration, in its order. */
+void controller_voters(struct controller *controller, const Karst__Voter *const *voters,
+                       size_t voter_count, int64_t entry_offset, uint64_t now_ns,
+                       struct record_list *ret_records);
 /* R16: the disk of this node's metadata log is at its reserve (or no more): until it is told
  * otherwise, what would make the metadata grow is refused. Also while inactive. */
 void controller_set_low_space(struct controller *controller, bool low);

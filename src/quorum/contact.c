@@ -35,7 +35,7 @@ void contact_answered(struct contact *contact, uint64_t term, raft_id voter, uin
         contact->rows[i].sent_ns = sent_ns;
 }
 
-static uint64_t contact_of(const struct contact *contact, uint64_t term, raft_id voter)
+uint64_t contact_ns(const struct contact *contact, uint64_t term, raft_id voter)
 {
     for (unsigned i = 0; term == contact->term && i < contact->count; i++)
         if (contact->rows[i].voter == voter)
@@ -52,7 +52,7 @@ uint64_t contact_majority_ns(const struct contact *contact, uint64_t term, raft_
         const struct raft_server *server = &configuration->servers[i];
         if (server->role != RAFT_VOTER)
             continue;
-        uint64_t ns = server->id == self ? now_ns : contact_of(contact, term, server->id);
+        uint64_t ns = server->id == self ? now_ns : contact_ns(contact, term, server->id);
         unsigned at = voters++;
         for (; at > 0 && newest_first[at - 1] < ns; at--)
             newest_first[at] = newest_first[at - 1];

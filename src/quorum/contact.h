@@ -31,6 +31,8 @@ void contact_asked(struct contact *contact, uint64_t term, uint64_t sent_ns, uin
 uint64_t contact_stamp(const struct contact *contact, uint64_t term);
 /* The leader of term got an answer of that term. */
 void contact_answered(struct contact *contact, uint64_t term, raft_id voter, uint64_t sent_ns);
+/* For the leader of term: when it sent what that voter has answered last; 0: nothing. */
+uint64_t contact_ns(const struct contact *contact, uint64_t term, raft_id voter);
 /* For the leader of term: the newest time by its clock at which a majority of the configuration's
  * voters had begun no later term, itself included; 0: never. */
 uint64_t contact_majority_ns(const struct contact *contact, uint64_t term, raft_id self,

@@ -41,7 +41,7 @@ static unsigned count_voters(const struct quorum_io *io, unsigned *ret_before)
 
 /* In libraft a follower's leader and timer lie where convertToFollower and recvUpdateLeader put
  * them; both are read with each message and tick, and by nothing else. */
-static void forget_leader(struct raft *raft)
+void election_forget_leader(struct raft *raft)
 {
     raft_free(raft->follower_state.current_leader.address);
     raft->follower_state.current_leader.address = NULL;
@@ -57,7 +57,7 @@ static bool leaderless(struct quorum_io *io)
     int state = raft_state(raft);
     if (state == RAFT_FOLLOWER && raft->current_term == io->early.term &&
         raft->follower_state.current_leader.id == io->early.leader)
-        forget_leader(raft);
+        election_forget_leader(raft);
     return state == RAFT_CANDIDATE ||
            (state == RAFT_FOLLOWER && raft->follower_state.current_leader.id == 0);
 }
@@ -86,6 +86,7 @@ void election_turn_due(struct env_timer *timer, uint64_t now_ns)
     raft->election_timer_start =
         io->raft_io.time(&io->raft_io) - 2 * (raft_time)raft->election_timeout;
     io->early_elections++;
+    guard_before_tick(io);
     io->tick(&io->raft_io);
     io->owner.upcall_done(io->owner.self);
     io->owner.pump(io->owner.self);

@@ -81,6 +81,9 @@ bool feed_apply(struct quorum *quorum, uint64_t index, struct bytes padded)
 {
     struct feed *feed = &quorum->feed;
     struct bytes entry;
+    /* Who was an observer has applied more than raft knows of, and the other way round (role.c). */
+    if ((int64_t)index <= image_offset(feed->image))
+        return true;
     if (feed->edit == NULL)
         feed->edit = image_edit_begin(feed->image);
     err_t err = entry_unpad(padded, &entry);
@@ -108,7 +111,11 @@ bool feed_restore(struct quorum *quorum, struct bytes bytes)
         image_unref(image);
         return false;
     }
-    feed_replace(quorum, image);
+    feed_settle(quorum);
+    if (image_offset(image) > 0 && image_offset(image) <= image_offset(quorum->feed.image))
+        image_unref(image); /* role.c: what is here goes on */
+    else
+        feed_replace(quorum, image);
     return true;
 }
 

@@ -42,6 +42,36 @@ void feed_replace(struct quorum *quorum, struct image *image);
 bool feed_restore(struct quorum *quorum, struct bytes image);
 extern const struct raft_fsm feed_fsm; /* data: the quorum */
 
+/* ---- change.c: the voters, one change at a time ---- */
+
+struct change {
+    bool active, adding, submitted; /* submitted: a slot of the log is asked for */
+    bool asked;                     /* somebody waits for the answer */
+    unsigned actor;
+    uint64_t token;
+    node_id_t node;
+    char address[QUORUM_ADDRESS_MAX]; /* to be added with */
+    uint64_t deadline_ns;             /* of an addition: then it is undone */
+    uint64_t slot_ns;                 /* since when the slot's turn has come; 0: it has not */
+    uint64_t round_index, round_ns;   /* of the catching up */
+    uint64_t idle_ns;                 /* since when nothing was changed */
+    uint64_t recorded_index;          /* of the configuration that the image tells */
+    struct raft_change request;
+};
+enum change_turn { CHANGE_BEGUN, CHANGE_WAITS, CHANGE_GIVES_UP, CHANGE_FAILED };
+bool change_is_method(uint16_t method);
+/* Takes nothing; answers now or later. The controller is active. */
+void change_call(struct quorum *quorum, const struct quorum_call *call,
+                 const struct wire_header *header);
+/* The slot's turn to become an entry has come. GIVES_UP: something else must fill it. */
+enum change_turn change_take_turn(struct quorum *quorum, raft_change_cb done);
+/* The slot is filled and applied. */
+void change_slot_done(struct quorum *quorum);
+/* While the controller is active: what is due is begun. */
+void change_settle(struct quorum *quorum);
+void change_begin_term(struct quorum *quorum);
+void change_lost(struct quorum *quorum);
+
 /* ---- leader.c: the controller of the active leader ---- */
 
 struct proposal;
@@ -68,7 +98,16 @@ struct leader {
     } dead[LEADER_PROOFS_MAX];
     unsigned dead_count;
     struct raft_transfer transfer;
+    struct change change;
 };
+/* The next entry but what is proposed already is a slot of change.c's. */
+void leader_submit_slot(struct quorum *quorum);
+/* Records of a decision of this turn. */
+void leader_add_records(struct quorum *quorum, struct record_list *records);
+uint64_t leader_decision_index(const struct quorum *quorum);
+/* The reply (taken) goes out when all that is proposed is applied. */
+void leader_answer(struct quorum *quorum, unsigned actor, uint64_t token, uint16_t method,
+                   struct frame *reply);
 bool leader_init(struct quorum *quorum);
 void leader_fini(struct quorum *quorum);
 bool leader_is_method(uint16_t method);
@@ -96,9 +135,12 @@ void serve_init(struct quorum *quorum);
 void serve_fini(struct quorum *quorum);
 void serve_metadata_fetch(struct quorum *quorum, const struct quorum_call *call,
                           const struct wire_header *header);
-void serve_describe(struct quorum *quorum, const struct quorum_call *call);
+void serve_describe(struct quorum *quorum, const struct quorum_call *call,
+                    const struct wire_header *header);
 void serve_settle(struct quorum *quorum, bool leader_changed);
 void serve_tick(struct quorum *quorum, uint64_t now_ns);
+/* It is no server any more: who waits is told so. */
+void serve_stop(struct quorum *quorum);
 
 /* ---- observer.c: the pull ---- */
 
@@ -111,6 +153,7 @@ struct observer {
     uint64_t token; /* of the pull in flight; 0: none */
     uint64_t tokens;
     bool pulled;            /* the last answer was good: the first retry is at once */
+    bool fresh;             /* its voter had heard of the leader */
     struct env_timer timer; /* the pull's deadline, or the time of the next one */
     node_id_t leader;
     uint64_t leader_term, commit_index;
@@ -125,15 +168,40 @@ struct observer {
 err_t observer_init(struct quorum *quorum, struct store_loaded *loaded);
 void observer_start(struct quorum *quorum);
 void observer_fini(struct quorum *quorum);
+/* Its store is closed, all of it durable if that is possible; nothing may be under way. */
+void observer_stop(struct quorum *quorum);
 void observer_answer(struct quorum *quorum, struct quorum_peer_answer *answer); /* not taken */
 void observer_settle(struct quorum *quorum);
 
+/* ---- lonely.c: a server without a leader asks whether it is one still ---- */
+
+struct lonely {
+    uint64_t since_ns, next_ns, token;
+    unsigned next;
+    bool removed;
+};
+void lonely_tick(struct quorum *quorum, uint64_t now_ns);
+void lonely_answer(struct quorum *quorum, const struct quorum_peer_answer *answer); /* not taken */
+
+/* ---- role.c: server or observer ---- */
+
+err_t role_load(struct quorum *quorum);
+void role_start(struct quorum *quorum);
+void role_tick(struct quorum *quorum);
+
 /* ---- quorum.c ---- */
+
+/* Of quorum_view: what became of raft_io's when it was a server before. */
+struct quorum_counters {
+    uint64_t clamped, held, stale, covered, reconfigured, truncations, snapshots_taken,
+        snapshots_installed, early_elections;
+};
 
 struct quorum {
     struct env *env;
     const struct quorum_config *config;
-    bool voter, started, failed;
+    bool voter; /* a server of the quorum: most of them vote */
+    bool has_vote, started, failed;
     struct raft raft;
     struct raft_fsm fsm;
     struct quorum_io io;
@@ -151,8 +219,12 @@ struct quorum {
     struct quorum_leader told; /* the last QUORUM_LEADER */
     bool told_any;
     uint64_t elections_won;
+    struct quorum_counters past; /* of times as a server */
+    struct lonely lonely;
 };
 
+struct quorum_counters quorum_counters(const struct quorum *quorum);
+void quorum_log_flushed(void *owner, offset_t flushed_end, err_t err); /* the log's upcall */
 void quorum_pump(struct quorum *quorum);
 void quorum_fail(struct quorum *quorum, const char *why);
 void quorum_fail_err(struct quorum *quorum, const char *what, err_t err);

@@ -20,7 +20,9 @@ struct proposal {
     uint64_t index;
     struct record_list records;
     struct list_node calls; /* to be answered when it is applied */
+    bool slot; /* of change.c: a change of the configuration, or a barrier in its place */
     struct raft_apply request;
+    struct raft_barrier barrier;
     struct quorum *quorum;
     bool finished;
     int status;
@@ -89,7 +91,8 @@ static struct proposal *tail(const struct leader *leader)
 static struct proposal *open_proposal(const struct leader *leader)
 {
     struct proposal *last = tail(leader);
-    bool open = last != NULL && last != leader->in_flight && last->records.len < ENTRY_OPEN_BYTES;
+    bool open = last != NULL && last != leader->in_flight && !last->slot &&
+                last->records.len < ENTRY_OPEN_BYTES;
     return open ? last : NULL;
 }
 
@@ -103,7 +106,7 @@ static uint64_t new_index(const struct quorum *quorum)
     return raft_last_index(raft) + 1;
 }
 
-static uint64_t decision_index(const struct quorum *quorum)
+uint64_t leader_decision_index(const struct quorum *quorum)
 {
     const struct proposal *open = open_proposal(&quorum->leader);
     return open != NULL ? open->index : new_index(quorum);
@@ -133,7 +136,7 @@ static void proposal_add(struct quorum *quorum, struct proposal *proposal, struc
 /* Records of one decision, in order, from the index that was told for it. What is too large for one
  * entry is cut between records: where a part must not be seen alone, the controller made it a
  * transaction (R23). */
-static void add_records(struct quorum *quorum, struct record_list *records)
+void leader_add_records(struct quorum *quorum, struct record_list *records)
 {
     struct bytes run;
     for (size_t at = 0; (run = record_list_entry(records, at)).len > 0; at += run.len) {
@@ -144,12 +147,33 @@ static void add_records(struct quorum *quorum, struct record_list *records)
     }
 }
 
+void leader_submit_slot(struct quorum *quorum)
+{
+    proposal_new(quorum)->slot = true;
+}
+
 static void applied(struct raft_apply *request, int status, void *result)
 {
     (void)result;
     struct proposal *proposal = container_of(request, struct proposal, request);
     proposal->finished = true; /* the rest after raft has returned (rule "no re-entry") */
     proposal->status = status;
+}
+
+static void barrier_applied(struct raft_barrier *request, int status)
+{
+    struct proposal *proposal = container_of(request, struct proposal, barrier);
+    proposal->finished = true;
+    proposal->status = status;
+}
+
+static void changed(struct raft_change *request, int status)
+{
+    struct change *change = container_of(request, struct change, request);
+    struct leader *leader = container_of(change, struct leader, change);
+    ASSERT(leader->in_flight != NULL && leader->in_flight->slot);
+    leader->in_flight->finished = true;
+    leader->in_flight->status = status;
 }
 
 /* Replicas that differ must stop before they tell anybody (R27). Only where nothing was decided
@@ -169,6 +193,23 @@ static void add_digest(struct quorum *quorum, struct proposal *proposal)
     leader->proposal_bytes += proposal->records.len - before;
 }
 
+/* The entries behind it know their indexes: so something is put in the slot in any case. */
+static bool propose_slot(struct quorum *quorum, struct proposal *proposal)
+{
+    struct leader *leader = &quorum->leader;
+    enum change_turn turn = change_take_turn(quorum, changed);
+    if (turn == CHANGE_WAITS)
+        return true;
+    if (turn == CHANGE_FAILED ||
+        (turn == CHANGE_GIVES_UP &&
+         raft_barrier(&quorum->raft, &proposal->barrier, barrier_applied) != 0))
+        return false;
+    ASSERT(raft_last_index(&quorum->raft) == proposal->index);
+    leader->in_flight = proposal;
+    guard_configure(&quorum->io);
+    return true;
+}
+
 /* One entry in flight: libraft commits only at exactly its last stored index, and calls back for
  * several when the first is applied (R22). False: raft takes none. */
 static bool propose(struct quorum *quorum)
@@ -177,6 +218,8 @@ static bool propose(struct quorum *quorum)
     if (leader->in_flight != NULL || list_empty(&leader->proposals))
         return true;
     struct proposal *proposal = list_entry(leader->proposals.next, struct proposal, link);
+    if (proposal->slot)
+        return propose_slot(quorum, proposal);
     add_digest(quorum, proposal);
     struct bytes records = {proposal->records.data, proposal->records.len};
     struct raft_buffer buffer = {.len = entry_padded_bytes(records.len)};
@@ -203,6 +246,7 @@ static void leader_lost(struct quorum *quorum)
     ASSERT(leader->in_flight == NULL || leader->in_flight->finished);
     if (leader->stage != LEADER_NOT)
         log_info("quorum: no longer leader of term %llu", (unsigned long long)leader->term);
+    change_lost(quorum);
     if (controller_active(leader->controller))
         controller_deactivate(leader->controller);
     leader->stage = LEADER_NOT;
@@ -245,7 +289,7 @@ static void propose_bootstrap(struct quorum *quorum)
     record_list_init(&records);
     controller_bootstrap_records(&quorum->config->cluster_id, &recovery_id, pointers, count,
                                  &records);
-    add_records(quorum, &records);
+    leader_add_records(quorum, &records);
     record_list_fini(&records);
 }
 
@@ -254,8 +298,8 @@ static void decide_died(struct quorum *quorum, const struct leader_proof *proof)
     struct record_list records;
     record_list_init(&records);
     controller_broker_died(quorum->leader.controller, proof->node, &proof->incarnation,
-                           (int64_t)decision_index(quorum), env_now(quorum->env), &records);
-    add_records(quorum, &records);
+                           (int64_t)leader_decision_index(quorum), env_now(quorum->env), &records);
+    leader_add_records(quorum, &records);
     record_list_fini(&records);
 }
 
@@ -267,9 +311,10 @@ static void activate(struct quorum *quorum)
     leader->stage = LEADER_ACTIVE;
     leader->undigested = 0;
     leader->next_tick_ns = 0;
+    change_begin_term(quorum);
     controller_activate(leader->controller, quorum->feed.image, (int64_t)new_index(quorum),
                         env_now(quorum->env), &records);
-    add_records(quorum, &records);
+    leader_add_records(quorum, &records);
     record_list_fini(&records);
     /* What was proved before counts now: an incarnation that is dead stays so. */
     for (unsigned i = 0; i < leader->dead_count && i < LEADER_PROOFS_MAX; i++)
@@ -314,7 +359,10 @@ static void finish_in_flight(struct quorum *quorum)
         quorum_answer(quorum, call->actor, call->token, frame_ref(call->reply));
         call_free(quorum, call);
     }
+    bool slot = proposal->slot;
     proposal_free(quorum, proposal);
+    if (slot)
+        change_slot_done(quorum);
     if (leader->stage == LEADER_BOOTSTRAP)
         activate(quorum);
 }
@@ -328,6 +376,8 @@ void leader_settle(struct quorum *quorum, bool image_moved)
     follow_raft(quorum);
     if (leader->in_flight != NULL && leader->in_flight->finished)
         leader_lost(quorum); /* it failed, and raft leads on: a transfer */
+    if (leader->stage == LEADER_ACTIVE)
+        change_settle(quorum);
     if (propose(quorum)) {
         if (leader->in_flight == NULL)
             guard_tell_commit(&quorum->io);
@@ -350,19 +400,26 @@ bool leader_is_method(uint16_t method)
     case WIRE_CREATE_TOPICS:
     case WIRE_DELETE_TOPICS:
     case WIRE_ELECT_LEADERS:
+    case WIRE_ADD_VOTER:
+    case WIRE_REMOVE_VOTER:
         return true;
     default:
         return false;
     }
 }
 
-static void hold(struct quorum *quorum, struct proposal *proposal, const struct quorum_call *call,
-                 uint16_t method, struct frame *reply)
+void leader_answer(struct quorum *quorum, unsigned actor, uint64_t token, uint16_t method,
+                   struct frame *reply)
 {
+    struct proposal *proposal = tail(&quorum->leader);
+    if (proposal == NULL) {
+        quorum_answer(quorum, actor, token, reply);
+        return;
+    }
     struct pending_call *pending = calloc(1, sizeof *pending);
     ASSERT(pending != NULL);
-    pending->token = call->token;
-    pending->actor = call->message.from;
+    pending->token = token;
+    pending->actor = actor;
     pending->method = method;
     pending->reply = reply;
     pending->deadline_ns = env_now(quorum->env) + ENV_MS(CALL_DEADLINE_MS);
@@ -395,11 +452,11 @@ static void decide(struct quorum *quorum, const struct quorum_call *call, uint16
     };
     struct controller_decision decision = {.reply = NULL};
     record_list_init(&decision.records);
-    controller_handle(leader->controller, &request, (int64_t)decision_index(quorum),
+    controller_handle(leader->controller, &request, (int64_t)leader_decision_index(quorum),
                       env_now(quorum->env), &quorum->arena, &decision);
     ASSERT(decision.reply != NULL);
     tell_age(quorum, decision.reply);
-    add_records(quorum, &decision.records);
+    leader_add_records(quorum, &decision.records);
     bool wait =
         decision.records.count > 0 || (!decision.reply_at_once && !list_empty(&leader->proposals));
     record_list_fini(&decision.records);
@@ -413,7 +470,7 @@ static void decide(struct quorum *quorum, const struct quorum_call *call, uint16
     /* R3: a reply tells what is decided, so it waits until all that is proposed is committed, also
      * when this decision needed no record. */
     if (wait)
-        hold(quorum, tail(leader), call, method, reply);
+        leader_answer(quorum, call->message.from, call->token, method, reply);
     else
         quorum_answer(quorum, call->message.from, call->token, reply);
 }
@@ -435,6 +492,10 @@ void leader_call(struct quorum *quorum, const struct quorum_call *call,
     }
     if (leader->calls >= CALLS_MAX || leader->proposal_bytes >= PROPOSAL_BYTES_MAX) {
         refuse(quorum, call, method, ERR_THROTTLING_QUOTA_EXCEEDED);
+        return;
+    }
+    if (change_is_method(method)) {
+        change_call(quorum, call, header);
         return;
     }
     const struct wire_method *found = wire_method_find(method);
@@ -524,7 +585,7 @@ void leader_tick(struct quorum *quorum, uint64_t now_ns)
         quorum->env->timer_start(quorum->env->self, &quorum->timer, leader->next_tick_ns);
     struct record_list records;
     record_list_init(&records);
-    controller_tick(leader->controller, (int64_t)decision_index(quorum), now_ns, &records);
-    add_records(quorum, &records);
+    controller_tick(leader->controller, (int64_t)leader_decision_index(quorum), now_ns, &records);
+    leader_add_records(quorum, &records);
     record_list_fini(&records);
 }

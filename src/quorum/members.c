@@ -75,10 +75,21 @@ bool members_to_raft(const struct members *members, struct raft_configuration *c
     return true;
 }
 
-void members_address_print(const struct quorum_address *address, char *into)
+void members_address_print(const struct quorum_address *address, const struct uuid *directory,
+                           char *into)
 {
-    static_assert(sizeof address->host + 6 < QUORUM_ADDRESS_MAX, "host, colon, port, NUL");
-    (void)snprintf(into, QUORUM_ADDRESS_MAX, "%s:%u", address->host, (unsigned)address->port);
+    static_assert(sizeof address->host + 7 + UUID_TEXT_SIZE < QUORUM_ADDRESS_MAX,
+                  "host, colon, port, slash, directory, NUL");
+    char text[UUID_TEXT_SIZE] = "";
+    bool tell = directory != NULL && !uuid_is_zero(directory);
+    (void)snprintf(into, QUORUM_ADDRESS_MAX, "%s:%u%s%s", address->host, (unsigned)address->port,
+                   tell ? "/" : "", tell ? uuid_text(directory, text) : text);
+}
+
+bool members_address_directory(const char *text, struct uuid *ret_directory)
+{
+    const char *slash = strrchr(text, '/');
+    return slash != NULL && uuid_parse(slash + 1, ret_directory);
 }
 
 bool members_address_parse(const char *text, struct quorum_address *ret_address)
@@ -87,7 +98,7 @@ bool members_address_parse(const char *text, struct quorum_address *ret_address)
     if (colon == NULL || colon == text || (size_t)(colon - text) >= sizeof ret_address->host)
         return false;
     unsigned port = 0;
-    for (const char *at = colon + 1; *at != '\0'; at++) {
+    for (const char *at = colon + 1; *at != '\0' && *at != '/'; at++) {
         if (*at < '0' || *at > '9' || port > UINT16_MAX)
             return false;
         port = port * 10 + (unsigned)(*at - '0');

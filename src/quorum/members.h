@@ -2,7 +2,9 @@
  * bytes.
  *
  * raft's server ids must be above zero and Karst's node ids begin at zero: id = node + 1.
- * An address is "host:port"; the host may be an IPv6 literal. */
+ * An address is "host:port"; the host may be an IPv6 literal. Of a voter that was added at run time
+ * it is "host:port/directory": the id of the log directory that it was added with. Who comes back
+ * with another one has lost its vote, and is another voter (KIP-853). */
 #ifndef KARST_QUORUM_MEMBERS_H
 #define KARST_QUORUM_MEMBERS_H
 
@@ -45,8 +47,11 @@ bool members_from_raft(const struct raft_configuration *configuration, uint64_t 
 /* configuration is initialised; false: without memory, or a duplicate. */
 bool members_to_raft(const struct members *members, struct raft_configuration *configuration);
 
-/* "host:port" into at least QUORUM_ADDRESS_MAX. */
-void members_address_print(const struct quorum_address *address, char *into);
+/* "host:port" into at least QUORUM_ADDRESS_MAX; with directory, that too (NULL or zero: without). */
+void members_address_print(const struct quorum_address *address, const struct uuid *directory,
+                           char *into);
+/* False: the address tells none. */
+bool members_address_directory(const char *text, struct uuid *ret_directory);
 /* node is left as it is; false: no port, or too long. */
 bool members_address_parse(const char *text, struct quorum_address *ret_address);
 

@@ -211,7 +211,7 @@ static bool take_piece(struct quorum *quorum, const Karst__MetadataFetchReply *r
 static bool apply(struct quorum *quorum, const struct entry *entry)
 {
     struct observer *observer = &quorum->observer;
-    if (entry->type == ENTRY_CHANGE) {
+    if (entry->type == ENTRY_CHANGE && entry->index > observer->members.index) {
         if (!members_decode(entry->data, &observer->members))
             return false;
         observer->members.index = entry->index;
@@ -282,7 +282,7 @@ static void take_reply(struct quorum *quorum, const Karst__MetadataFetchReply *r
         observer->commit_index = reply->commit_index;
     if (quorum->failed || observer->write != NULL)
         return;
-    observer->pulled = good && !stale;
+    observer->pulled = observer->fresh = good && !stale;
     if (observer->pulled)
         pull(quorum);
     else
@@ -407,11 +407,12 @@ err_t observer_init(struct quorum *quorum, struct store_loaded *loaded)
     struct observer *observer = &quorum->observer;
     observer->timer.fire = timer_due;
     observer->leader = NO_NODE;
+    observer->token = 0;
+    observer->pulled = observer->fresh = false;
     /* An answer to a pull of an earlier life must find nobody: it is of another offset. */
     observer->tokens = quorum->env->random(quorum->env->self) >> 1;
     observer->commit_index = store_last(&observer->store);
-    if (loaded->snapshot != NULL)
-        observer->members = loaded->head.members;
+    observer->members = loaded->snapshot != NULL ? loaded->head.members : (struct members){0};
     return ERR_OK;
 }
 
@@ -430,6 +431,17 @@ void observer_start(struct quorum *quorum)
         return;
     next_source(quorum);
     pull(quorum);
+}
+
+void observer_stop(struct quorum *quorum)
+{
+    struct observer *observer = &quorum->observer;
+    ASSERT(observer->write == NULL);
+    ASSERT(observer->job == NULL);
+    quorum->env->timer_stop(quorum->env->self, &observer->timer);
+    observer->token = 0;
+    file_drop(observer);
+    store_close(&observer->store, true); /* what could not be synced is pulled again */
 }
 
 void observer_fini(struct quorum *quorum)

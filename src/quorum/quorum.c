@@ -8,8 +8,7 @@
 
 enum {
     ARENA_BYTES_MAX = 96 << 20,
-    INSTALL_TIMEOUT_MS =
-        3000, /* libraft's 30 s stall a follower for so long after one lost piece */
+    PIECES_TIMEOUT_MS = 3000, /* of a snapshot that comes in */
     SNAPSHOT_BYTES_DEFAULT = 20 << 20,
     TRAILING_ENTRIES_MAX = 1 << 20,
     THRESHOLD_NEVER = 1 << 30,
@@ -95,44 +94,6 @@ bool quorum_send(struct quorum *quorum, const struct quorum_address *to, uint64_
     send->frame = frame;
     quorum_post(quorum, 0, &send->message);
     return true;
-}
-
-/* ---- the world of raft_io ---- */
-
-static void io_upcall_done(void *self)
-{
-    struct quorum *quorum = self;
-    if (quorum->failed)
-        return;
-    /* libraft goes to UNAVAILABLE after an error of its own, and would stay there silently. */
-    if (quorum->started && raft_state(&quorum->raft) == RAFT_UNAVAILABLE) {
-        char why[RAFT_ERRMSG_BUF_SIZE + 64];
-        (void)snprintf(why, sizeof why, "raft has stopped: %s", raft_errmsg(&quorum->raft));
-        quorum_fail(quorum, why);
-        return;
-    }
-    guard_upcall_done(&quorum->io);
-}
-
-static void io_pump(void *self)
-{
-    quorum_pump(self);
-}
-
-static void io_failed(void *self, const char *why)
-{
-    quorum_fail(self, why);
-}
-
-static bool io_post(void *self, node_id_t node, const char *address, struct frame *frame)
-{
-    struct quorum *quorum = self;
-    struct quorum_address to = {.node = node};
-    if (!members_address_parse(address, &to)) {
-        frame_unref(frame);
-        return false;
-    }
-    return quorum_send(quorum, &to, 0, frame);
 }
 
 /* ---- leader ---- */
@@ -264,7 +225,7 @@ void quorum_pump(struct quorum *quorum)
     } while (quorum->voter && !list_empty(&quorum->io.results));
 }
 
-static void log_flushed(void *owner, offset_t flushed_end, err_t err)
+void quorum_log_flushed(void *owner, offset_t flushed_end, err_t err)
 {
     struct quorum *quorum = owner;
     if (quorum->failed)
@@ -288,9 +249,11 @@ static void tick_due(struct env_timer *timer, uint64_t now_ns)
     quorum->env->timer_start(quorum->env->self, timer, due_ns);
     ballast_restore(&quorum->ballast);
     controller_set_low_space(quorum->leader.controller, ballast_low(&quorum->ballast));
-    if (quorum->voter) {
+    role_tick(quorum); /* here, where nothing of raft's or the log's is on the stack */
+    if (quorum->voter && !quorum->failed) {
         leader_tick(quorum, now_ns);
         serve_tick(quorum, now_ns);
+        lonely_tick(quorum, now_ns);
     }
     quorum_pump(quorum);
 }
@@ -307,26 +270,38 @@ static void take_call(struct quorum *quorum, const struct quorum_call *call)
     else if (err == ERR_OK && method == WIRE_METADATA_FETCH)
         serve_metadata_fetch(quorum, call, &header);
     else if (err == ERR_OK && method == WIRE_DESCRIBE_QUORUM)
-        serve_describe(quorum, call);
+        serve_describe(quorum, call, &header);
     else
         quorum_answer(
             quorum, call->message.from, call->token,
             wire_error_frame(method, 0, err == ERR_OK ? ERR_UNSUPPORTED_VERSION : err, NULL));
 }
 
-static const char *address_of_sender(const struct quorum *quorum, raft_id id)
+/* Where to answer: the configuration knows its servers, and the image all brokers. */
+static const char *address_of_sender(const struct quorum *quorum, raft_id id,
+                                     char into[QUORUM_ADDRESS_MAX])
 {
     const struct raft_configuration *configuration = &quorum->raft.configuration;
     for (unsigned i = 0; i < configuration->n; i++)
         if (configuration->servers[i].id == id)
             return configuration->servers[i].address;
-    return "unknown:1"; /* a member that our log does not know yet: its connection answers it */
+    const struct image_broker *broker = image_broker(quorum->feed.image, members_node(id));
+    struct quorum_address address = {.port = 1};
+    bool known = broker != NULL && broker->listener_count > 0 &&
+                 strlen(broker->listeners[0].host) < sizeof address.host;
+    if (!known)
+        return "unknown:1"; /* its connection answers it */
+    memcpy(address.host, broker->listeners[0].host, strlen(broker->listeners[0].host) + 1);
+    address.port = broker->listeners[0].port;
+    members_address_print(&address, NULL, into);
+    return into;
 }
 
 static void take_raft(struct quorum *quorum, const struct quorum_oneway *oneway)
 {
     const Karst__RaftMessage *packed = NULL;
     struct raft_message message;
+    char address[QUORUM_ADDRESS_MAX];
     err_t err = messages_unpack(oneway->frame, &quorum->arena, &packed);
     /* Who says that he is another is not listened to: his votes would count twice. */
     if (err != ERR_OK || packed->from != oneway->peer || packed->to != quorum->config->node) {
@@ -335,13 +310,13 @@ static void take_raft(struct quorum *quorum, const struct quorum_oneway *oneway)
     }
     if (packed->type == RAFT_IO_INSTALL_SNAPSHOT) {
         if (!messages_assemble(&quorum->assembly, packed, env_now(quorum->env),
-                               ENV_MS(INSTALL_TIMEOUT_MS), &message))
+                               ENV_MS(PIECES_TIMEOUT_MS), &message))
             return;
     } else if (messages_to_raft(packed, &message) != ERR_OK) {
         log_warn("quorum: a raft message of node %d is malformed", (int)oneway->peer);
         return;
     }
-    message.server_address = address_of_sender(quorum, message.server_id);
+    message.server_address = address_of_sender(quorum, message.server_id, address);
     quorum_io_receive(&quorum->io, &message, packed->sent_ns);
 }
 
@@ -350,6 +325,14 @@ static void take_proof(struct quorum *quorum, const struct quorum_peer_died *die
     leader_peer_died(quorum, died->node, &died->incarnation);
     if (died->led_term != 0)
         election_leader_died(&quorum->io, members_raft_id(died->node), died->led_term);
+}
+
+static void take_answer(struct quorum *quorum, struct quorum_peer_answer *answer)
+{
+    if (quorum->voter)
+        lonely_answer(quorum, answer);
+    else
+        observer_answer(quorum, answer);
 }
 
 static void on_mail(void *actor, void *mail)
@@ -367,8 +350,7 @@ static void on_mail(void *actor, void *mail)
                 take_raft(quorum, container_of(message, struct quorum_oneway, message));
             break;
         case QUORUM_PEER_ANSWER:
-            if (!quorum->voter)
-                observer_answer(quorum, container_of(message, struct quorum_peer_answer, message));
+            take_answer(quorum, container_of(message, struct quorum_peer_answer, message));
             break;
         case QUORUM_PEER_DIED:
             if (quorum->voter)
@@ -412,7 +394,7 @@ static err_t encode_voters(const struct quorum_address *voters, size_t count,
     int rv = 0;
     for (size_t i = 0; i < count && rv == 0; i++) {
         char text[QUORUM_ADDRESS_MAX];
-        members_address_print(&voters[i], text);
+        members_address_print(&voters[i], NULL, text);
         used += 8 + strlen(text) + 1 + 1;
         rv = voters[i].node < 0
                  ? RAFT_BADID
@@ -473,74 +455,6 @@ err_t quorum_format(struct env *env, const struct quorum_address *voters, size_t
 
 /* ---- life ---- */
 
-static void init_raft(struct quorum *quorum, const struct vote_file *vote)
-{
-    const struct quorum_config *config = quorum->config;
-    char address[QUORUM_ADDRESS_MAX];
-    members_address_print(&config->self, address);
-    quorum_io_init(&quorum->io, &(struct quorum_io_args){
-                                    .env = quorum->env,
-                                    .owner = {quorum, io_upcall_done, io_pump, io_failed, io_post},
-                                    .raft = &quorum->raft,
-                                    .node = config->node,
-                                    .cluster_id = config->cluster_id,
-                                    .message_bytes = config->message_bytes,
-                                    .vote = vote,
-                                });
-    quorum->fsm = feed_fsm;
-    quorum->fsm.data = quorum;
-    int rv = raft_init(&quorum->raft, &quorum->io.raft_io, &quorum->fsm,
-                       members_raft_id(config->node), address);
-    ASSERT(rv == 0); /* copies a string */
-    raft_set_election_timeout(&quorum->raft, config->election_timeout_ms);
-    raft_set_heartbeat_timeout(&quorum->raft, config->heartbeat_ms);
-    raft_set_install_snapshot_timeout(&quorum->raft, INSTALL_TIMEOUT_MS);
-    raft_set_pre_vote(&quorum->raft, true);
-    raft_set_snapshot_threshold(&quorum->raft, THRESHOLD_NEVER);
-}
-
-/* libraft lets the only voter lead again in the term that it led before it was restarted. Two lives
- * in one term are two histories under one name: it takes a new term, as if it had held an election.
- */
-static err_t own_term_alone(const struct quorum *quorum, struct vote_file *vote)
-{
-    const struct store_loaded *loaded = &quorum->io.loaded;
-    struct members members = {0};
-    if (loaded->snapshot != NULL)
-        members = loaded->head.members;
-    for (size_t i = 0; i < loaded->entry_count; i++)
-        if (loaded->entries[i].type == ENTRY_CHANGE &&
-            !members_decode(loaded->entries[i].data, &members))
-            return ERR_CORRUPT;
-    raft_id self = members_raft_id(quorum->config->node);
-    unsigned others = 0;
-    for (unsigned i = 0; i < members.count; i++)
-        others += members.list[i].role == RAFT_VOTER && members.list[i].id != self;
-    return others > 0 ? ERR_OK : vote_write(vote, vote->term + 1, self);
-}
-
-static err_t open_store(struct quorum *quorum, struct vote_file *vote)
-{
-    struct log_upcalls upcalls = {.flushed = log_flushed, .owner = quorum};
-    quorum->store = quorum->voter ? &quorum->io.store : &quorum->observer.store;
-    struct store_loaded *loaded = quorum->voter ? &quorum->io.loaded : &quorum->loaded;
-    err_t err =
-        store_open(quorum->env, quorum->config->log_options, upcalls, quorum->store, loaded);
-    if (err != ERR_OK)
-        return err;
-    if (!quorum->voter)
-        return observer_init(quorum, loaded);
-    err = own_term_alone(quorum, vote);
-    init_raft(quorum, vote); /* also on failure: it owns what is open now */
-    if (err != ERR_OK)
-        return err;
-    /* A voter's log begins with a configuration or a snapshot: libraft does not check it. */
-    bool begins =
-        loaded->snapshot != NULL || (loaded->entry_count > 0 && loaded->entries[0].index == 1 &&
-                                     loaded->entries[0].type == ENTRY_CHANGE);
-    return begins ? ERR_OK : ERR_CORRUPT;
-}
-
 err_t quorum_new(struct env *env, const struct quorum_config *config, struct quorum **ret_quorum)
 {
     ASSERT(config->shards > 0);
@@ -560,18 +474,7 @@ err_t quorum_new(struct env *env, const struct quorum_config *config, struct quo
     serve_init(quorum);
 
     ballast_init(&quorum->ballast, &env->disks[0], config->reserve_bytes);
-    struct vote_file vote = {.disk = NULL};
-    err_t err = leader_init(quorum) ? ERR_OK : ERR_NO_MEMORY;
-    if (err == ERR_OK)
-        err = vote_open(&env->disks[0], &vote);
-    quorum->voter = err == ERR_OK;
-    if (err == ERR_NOT_FOUND)
-        err = ERR_OK;
-    if (err == ERR_OK) {
-        err = open_store(quorum, &vote);
-        if (err != ERR_OK && quorum->raft.io == NULL)
-            vote_close(&vote); /* the io did not get it */
-    }
+    err_t err = leader_init(quorum) ? role_load(quorum) : ERR_NO_MEMORY;
     if (err != ERR_OK) {
         log_error("quorum: the metadata directory can't be used: %s", err_sentence(err));
         quorum_free(quorum);
@@ -588,16 +491,7 @@ void quorum_start(struct quorum *quorum)
     struct env *env = quorum->env;
     env->timer_start(env->self, &quorum->timer, env_now(env) + ENV_MS(QUORUM_TICK_MS));
     ballast_restore(&quorum->ballast);
-    if (quorum->voter) {
-        int rv = raft_start(&quorum->raft);
-        quorum->started = true;
-        if (rv != 0 && !quorum->failed)
-            quorum_fail(quorum, raft_errmsg(&quorum->raft));
-        io_upcall_done(quorum);
-    } else {
-        quorum->started = true;
-        observer_start(quorum);
-    }
+    role_start(quorum);
     quorum_pump(quorum);
 }
 
@@ -626,12 +520,39 @@ void quorum_free(struct quorum *quorum)
 
 /* ---- for tests, checkers, metrics ---- */
 
+struct quorum_counters quorum_counters(const struct quorum *quorum)
+{
+    struct quorum_counters counters = quorum->past;
+    const struct quorum_io *io = &quorum->io; /* zeroed while it observes */
+    counters.truncations += io->truncations;
+    counters.snapshots_taken += io->snapshots_taken;
+    counters.snapshots_installed += io->snapshots_installed;
+    counters.early_elections += io->early_elections;
+    counters.clamped += io->clamped;
+    counters.held += io->held;
+    counters.stale += io->stale;
+    counters.covered += io->covered;
+    counters.reconfigured += io->reconfigured;
+    return counters;
+}
+
 void quorum_look(const struct quorum *quorum, struct quorum_view *ret_view)
 {
     struct quorum_view view = {.voter = quorum->voter};
     view.leader_node = leader_node(quorum, &view.term);
     view.last_index = store_last(quorum->store);
     view.snapshot_index = quorum->store->snapshot_index;
+    view.elections_won = quorum->elections_won;
+    struct quorum_counters counters = quorum_counters(quorum);
+    view.truncations = counters.truncations;
+    view.snapshots_taken = counters.snapshots_taken + quorum->observer.snapshots_taken;
+    view.snapshots_installed = counters.snapshots_installed + quorum->observer.snapshots_installed;
+    view.early_elections = counters.early_elections;
+    view.clamped = counters.clamped;
+    view.held = counters.held;
+    view.stale = counters.stale;
+    view.covered = counters.covered;
+    view.reconfigured = counters.reconfigured;
     if (quorum->voter) {
         struct raft *raft = (struct raft *)(uintptr_t)&quorum->raft; /* only read */
         view.leader = raft_state(raft) == RAFT_LEADER;
@@ -639,20 +560,9 @@ void quorum_look(const struct quorum *quorum, struct quorum_view *ret_view)
         view.contact_ns = view.leader ? quorum_io_contact_ns(&quorum->io) : 0;
         view.commit_index = quorum->raft.commit_index;
         view.applied_index = raft_last_applied(raft);
-        view.truncations = quorum->io.truncations;
-        view.snapshots_taken = quorum->io.snapshots_taken;
-        view.snapshots_installed = quorum->io.snapshots_installed;
-        view.elections_won = quorum->elections_won;
-        view.early_elections = quorum->io.early_elections;
-        view.clamped = quorum->io.clamped;
-        view.held = quorum->io.held;
-        view.stale = quorum->io.stale;
-        view.covered = quorum->io.covered;
     } else {
         view.commit_index = quorum->observer.commit_index;
         view.applied_index = view.last_index;
-        view.snapshots_taken = quorum->observer.snapshots_taken;
-        view.snapshots_installed = quorum->observer.snapshots_installed;
     }
     *ret_view = view;
 }
@@ -660,6 +570,17 @@ void quorum_look(const struct quorum *quorum, struct quorum_view *ret_view)
 struct image *quorum_image(const struct quorum *quorum)
 {
     return quorum->feed.image;
+}
+
+size_t quorum_servers(const struct quorum *quorum, struct quorum_server *ret_servers, size_t max)
+{
+    const struct members *members =
+        quorum->voter ? guard_committed(&quorum->io) : &quorum->observer.members;
+    size_t count = members == NULL ? 0 : members->count;
+    for (size_t i = 0; i < count && i < max; i++)
+        ret_servers[i] =
+            (struct quorum_server){members_node(members->list[i].id), members->list[i].role};
+    return count;
 }
 
 uint64_t quorum_entry_term(const struct quorum *quorum, uint64_t index)

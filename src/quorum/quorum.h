@@ -8,6 +8,9 @@
  *   candidate ──majority of votes──▶ leader
  *   leader ──own-term barrier applied──▶ controller active ──any loss of leadership──▶ inactive
  *
+ * An observer becomes a server of the quorum, and a server an observer, while it runs, as the
+ * committed configuration says (role.c); AddVoter and RemoveVoter change that (change.c).
+ *
  * Every message below begins with struct env_message; who receives it owns it (free) and the
  * references in it.
  * Errors: a failed write of the metadata log, a record that can't be applied, an image digest that
@@ -119,6 +122,7 @@ struct quorum_config {
     node_id_t node;
     unsigned shards;
     struct uuid cluster_id;
+    struct uuid directory_id;   /* of the first log directory: whose vote it is */
     struct quorum_address self; /* as advertised to brokers */
     /* Where an observer first looks for the quorum. */
     const struct quorum_address *bootstrap;
@@ -158,10 +162,18 @@ struct quorum_view {
     uint64_t truncations, snapshots_taken, snapshots_installed, elections_won;
     uint64_t contact_ns;      /* a leader: when a majority knew it last (R10); 0: never */
     uint64_t early_elections; /* begun on proof of the leader's death (election.c) */
-    uint64_t clamped, held, stale, covered; /* how often the guard acted (raft_guard.c) */
+    /* how often the guard acted (raft_guard.c, raft_membership.c) */
+    uint64_t clamped, held, stale, covered, reconfigured;
 };
 void quorum_look(const struct quorum *quorum, struct quorum_view *ret_view);
 struct image *quorum_image(const struct quorum *quorum); /* borrowed */
+/* The servers by the last configuration that this node knows to be committed: ids of nodes, roles of
+ * raft's (0 stand-by, 1 voter, 2 spare). Returns how many; at most max are told. */
+struct quorum_server {
+    node_id_t node;
+    int role;
+};
+size_t quorum_servers(const struct quorum *quorum, struct quorum_server *ret_servers, size_t max);
 /* Term of the log's entry; 0: not in the log (any more). */
 uint64_t quorum_entry_term(const struct quorum *quorum, uint64_t index);
 

@@ -125,7 +125,8 @@ void guard_receive(struct quorum_io *io, struct raft_message *message)
         break;
     }
     io->context = context;
-    io->recv(&io->raft_io, message);
+    if (!guard_receive_vote(io, message))
+        io->recv(&io->raft_io, message);
     io->context = (struct guard_context){0};
     raft_id leader = 0;
     const char *address = NULL;
@@ -274,6 +275,7 @@ static void barrier_applied(struct raft_barrier *barrier, int status)
 void guard_upcall_done(struct quorum_io *io)
 {
     struct raft *raft = io->raft;
+    guard_configure(io);
     release_held(io);
     if (raft_state(raft) != RAFT_LEADER) {
         io->own_term = 0;

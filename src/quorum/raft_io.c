@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/canary.h"
+
 static struct quorum_io *io_of(const struct raft_io *raft_io)
 {
     return raft_io->impl;
@@ -231,6 +233,18 @@ void quorum_io_flushed(struct quorum_io *io, offset_t flushed_end, err_t err)
     complete_appends(io, (uint64_t)flushed_end);
 }
 
+/* From now on it is in force here (raft_membership.c). */
+static void note_change(struct quorum_io *io, const struct entry *entry)
+{
+    struct members members;
+    if (entry->type != ENTRY_CHANGE)
+        return;
+    bool legal = members_decode(entry->data, &members);
+    ASSERT(legal); /* own, or checked when it came */
+    members.index = entry->index;
+    configurations_note(&io->configurations, &members);
+}
+
 static err_t append_now(struct io_op *op)
 {
     struct quorum_io *io = op->io;
@@ -249,6 +263,8 @@ static err_t append_now(struct io_op *op)
         };
     }
     err_t err = store_append(&io->store, entries, count);
+    for (unsigned i = 0; i < count && err == ERR_OK; i++)
+        note_change(io, &entries[i]);
     free(entries);
     op->append.wait_end = store_last(&io->store) + 1;
     list_push_back(&io->appends, &op->link);
@@ -261,6 +277,7 @@ static err_t truncate_now(struct quorum_io *io, uint64_t index)
     if (err != ERR_OK)
         return err;
     io->truncations++;
+    configurations_cut(&io->configurations, index);
     /* What was cut off is told as stored, in its turn: raft compares the terms, finds that these
      * entries are no longer its own, and forgets them. */
     list_for_each (node, &io->appends) {
@@ -340,6 +357,7 @@ static err_t put_taken(struct quorum_io *io, const struct raft_snapshot *snapsho
 {
     uint64_t keep_from = snapshot->index > trailing ? snapshot->index - trailing + 1 : 1;
     io->snapshots_taken++;
+    configurations_drop(&io->configurations, snapshot->index);
     return store_snapshot_taken(&io->store, snapshot->index, snapshot->term, keep_from);
 }
 
@@ -349,6 +367,10 @@ static err_t put_installed(struct quorum_io *io, const struct raft_snapshot *sna
     complete_appends(io, UINT64_MAX);
     io->snapshots_installed++;
     io->installing = false;
+    struct members members;
+    if (!members_from_raft(&snapshot->configuration, snapshot->configuration_index, &members))
+        return ERR_INVALID;
+    configurations_reset(&io->configurations, &members);
     return store_reset(&io->store, snapshot->index, snapshot->term);
 }
 
@@ -370,14 +392,19 @@ static void put_written(void *owner, err_t err)
 }
 
 static err_t put_encode(const struct quorum_io *io, const struct raft_snapshot *snapshot,
-                        struct bytes *ret_file)
+                        unsigned trailing, struct bytes *ret_file)
 {
     struct snapshot_head head = {
         .index = snapshot->index,
         .term = snapshot->term,
         .cluster_id = io->cluster_id,
     };
-    if (!members_from_raft(&snapshot->configuration, snapshot->configuration_index, &head.members))
+    /* Of its own snapshot raft tells the newest one, committed or not (raft_membership.c). */
+    const struct members *then = configurations_at(&io->configurations, snapshot->index);
+    if (trailing != 0 && then != NULL && !CANARY("quorum_snapshot_newest_configuration"))
+        head.members = *then;
+    else if (!members_from_raft(&snapshot->configuration, snapshot->configuration_index,
+                                &head.members))
         return ERR_INVALID;
     struct bytes *parts = malloc((snapshot->n_bufs + 1) * sizeof *parts);
     if (parts == NULL)
@@ -394,7 +421,7 @@ static void put_start(struct io_op *op)
     struct quorum_io *io = op->io;
     const struct raft_snapshot *snapshot = op->put.snapshot;
     struct bytes file;
-    err_t err = put_encode(io, snapshot, &file);
+    err_t err = put_encode(io, snapshot, op->put.trailing, &file);
     if (err == ERR_OK)
         err = snapshot_write_start(io->store.disk, snapshot->index, snapshot->term, file,
                                    put_written, op, &op->put.write);
@@ -559,6 +586,7 @@ static void tick_due(struct env_timer *timer, uint64_t now_ns)
     if (io->failed)
         return;
     io->env->timer_start(io->env->self, timer, now_ns + io->tick_ns);
+    guard_before_tick(io);
     io->tick(&io->raft_io);
     io->owner.upcall_done(io->owner.self);
     io->owner.pump(io->owner.self);
@@ -640,7 +668,22 @@ static void io_close(struct raft_io *raft_io, raft_io_close_cb cb)
     vote_close(&io->vote);
     store_loaded_fini(&io->loaded);
     store_close(&io->store, false);
+    configurations_fini(&io->configurations);
     cb(raft_io);
+}
+
+/* What was loaded says who the servers are; what the snapshot's configuration covers is done with.
+ */
+static void load_configurations(struct quorum_io *io)
+{
+    const struct store_loaded *loaded = &io->loaded;
+    if (loaded->snapshot != NULL)
+        configurations_reset(&io->configurations, &loaded->head.members);
+    for (size_t i = 0; i < loaded->entry_count; i++) {
+        const struct members *last = configurations_last(&io->configurations);
+        if (last == NULL || loaded->entries[i].index > last->index)
+            note_change(io, &loaded->entries[i]);
+    }
 }
 
 void quorum_io_init(struct quorum_io *io, const struct quorum_io_args *args)
@@ -652,6 +695,7 @@ void quorum_io_init(struct quorum_io *io, const struct quorum_io_args *args)
     io->cluster_id = args->cluster_id;
     io->message_bytes = args->message_bytes == 0 ? MESSAGE_ENTRIES_BYTES : args->message_bytes;
     io->vote = *args->vote;
+    load_configurations(io);
     list_init(&io->appends);
     list_init(&io->waiting);
     list_init(&io->results);

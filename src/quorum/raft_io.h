@@ -13,6 +13,7 @@
 #ifndef KARST_QUORUM_RAFT_IO_H
 #define KARST_QUORUM_RAFT_IO_H
 
+#include "quorum/configurations.h"
 #include "quorum/contact.h"
 #include "quorum/messages.h"
 #include "quorum/store.h"
@@ -53,6 +54,7 @@ struct quorum_io {
     struct store store;
     struct store_loaded loaded; /* until raft takes it */
     struct vote_file vote;
+    struct configurations configurations; /* by the log as it is written */
 
     struct list_node appends; /* written, not durable yet; in order */
     struct list_node waiting; /* behind an install */
@@ -92,7 +94,8 @@ struct quorum_io {
     } early;
     uint64_t early_elections;
 
-    uint64_t clamped, held, stale, covered, truncations, snapshots_taken, snapshots_installed;
+    uint64_t clamped, held, stale, covered, reconfigured, truncations, snapshots_taken,
+        snapshots_installed;
 };
 
 /* Takes store and loaded over (moved); vote is opened already. */
@@ -127,10 +130,21 @@ void guard_upcall_done(struct quorum_io *io);
 /* While nothing is proposed: whoever has what is committed is told so. */
 void guard_tell_commit(struct quorum_io *io);
 
+/* ---- its rules on configurations (raft_membership.c) ---- */
+
+void guard_configure(struct quorum_io *io);
+void guard_before_tick(struct quorum_io *io);
+bool guard_receive_vote(struct quorum_io *io, struct raft_message *message);
+/* The last configuration that is known to be committed; NULL: none. */
+const struct members *guard_committed(const struct quorum_io *io);
+/* Best effort: the committed change at index has removed it. */
+void guard_tell_removed(struct quorum_io *io, const struct member *removed, raft_index index);
+
 /* ---- the early election (election.c) ---- */
 
 /* Proof that who led this term is dead. After this the owner settles. */
 void election_leader_died(struct quorum_io *io, raft_id leader, raft_term term);
+void election_forget_leader(struct raft *raft); /* of a follower */
 void election_turn_due(struct env_timer *timer, uint64_t now_ns);
 
 /* ---- operations, for the files above ---- */

@@ -1,5 +1,6 @@
 #include <stdlib.h>
 
+#include "base/canary.h"
 #include "quorum/internal.h"
 
 enum {
@@ -202,7 +203,7 @@ static bool answer_fetch(struct quorum *quorum, const struct fetch *fetch)
         return true;
     }
     /* R25: what an observer has is committed; if it differs, no truncation makes it good. */
-    if (term != fetch->last_term) {
+    if (term != fetch->last_term && !CANARY("quorum_serves_any_history")) {
         reply_error(quorum, fetch, ERR_OFFSET_OUT_OF_RANGE,
                     "the observer's metadata log is not this quorum's");
         return true;
@@ -260,14 +261,85 @@ void serve_metadata_fetch(struct quorum *quorum, const struct quorum_call *call,
         wait(quorum, &fetch, request->wait_ms_max);
 }
 
-void serve_describe(struct quorum *quorum, const struct quorum_call *call)
+/* The servers, and what makes a configuration newer than another. */
+struct described {
+    Karst__QuorumServer rows[MEMBERS_MAX];
+    Karst__QuorumServer *pointers[MEMBERS_MAX];
+    struct quorum_address addresses[MEMBERS_MAX];
+    struct uuid directories[MEMBERS_MAX];
+};
+
+static bool match_of(const struct quorum *quorum, raft_id id, uint64_t *ret_match)
 {
+    const struct raft *raft = &quorum->raft;
+    struct raft *reader = (struct raft *)(uintptr_t)raft; /* raft_state only reads */
+    if (raft_state(reader) != RAFT_LEADER)
+        return false;
+    for (unsigned i = 0; i < raft->configuration.n; i++)
+        if (raft->configuration.servers[i].id == id) {
+            *ret_match = raft->leader_state.progress[i].match_index;
+            return true;
+        }
+    return false;
+}
+
+static void describe_servers(const struct quorum *quorum, const struct members *members,
+                             struct described *described, Karst__DescribeQuorumReply *reply)
+{
+    reply->has_configuration_index = reply->has_configuration_term = true;
+    reply->configuration_index = members->index;
+    reply->configuration_term = store_term(quorum->store, members->index);
+    reply->servers = described->pointers;
+    for (unsigned i = 0; i < members->count; i++) {
+        const struct member *member = &members->list[i];
+        struct quorum_address *address = &described->addresses[i];
+        Karst__QuorumServer *row = &described->rows[reply->n_servers];
+        if (!members_address_parse(member->address, address))
+            continue;
+        *row = (Karst__QuorumServer)KARST__QUORUM_SERVER__INIT;
+        row->node_id = members_node(member->id);
+        row->host = address->host;
+        row->port = address->port;
+        row->role = (uint32_t)member->role;
+        row->has_directory_id =
+            members_address_directory(member->address, &described->directories[i]);
+        row->directory_id = wire_put_uuid(&described->directories[i]);
+        row->has_match_index = match_of(quorum, member->id, &row->match_index);
+        described->pointers[reply->n_servers++] = row;
+    }
+}
+
+/* A request of the leader must not be answered by another. */
+static err_t describe_check(struct quorum *quorum, const struct quorum_call *call,
+                            const struct wire_header *header)
+{
+    ProtobufCMessage *message = NULL;
+    err_t err = wire_unpack(&karst__describe_quorum_request__descriptor,
+                            wire_message(call->frame, header), &quorum->arena, &message);
+    if (err != ERR_OK)
+        return err;
+    const Karst__DescribeQuorumRequest *request =
+        (const Karst__DescribeQuorumRequest *)(const void *)message;
+    bool elsewhere = request->of_leader && quorum->leader.stage != LEADER_ACTIVE;
+    return elsewhere ? ERR_NOT_CONTROLLER : ERR_OK;
+}
+
+void serve_describe(struct quorum *quorum, const struct quorum_call *call,
+                    const struct wire_header *header)
+{
+    err_t err = describe_check(quorum, call, header);
+    if (err != ERR_OK) {
+        quorum_answer(quorum, call->message.from, call->token,
+                      wire_error_frame(WIRE_DESCRIBE_QUORUM, 0, err, NULL));
+        return;
+    }
     struct quorum_view view;
     quorum_look(quorum, &view);
     const struct image *image = quorum->feed.image;
     Karst__DescribeQuorumReply reply = KARST__DESCRIBE_QUORUM_REPLY__INIT;
     Karst__Voter voters[MEMBERS_MAX];
     Karst__Voter *pointers[MEMBERS_MAX];
+    struct described described;
     reply.leader = view.leader_node;
     reply.term = view.term;
     reply.commit_index = view.commit_index;
@@ -278,6 +350,9 @@ void serve_describe(struct quorum *quorum, const struct quorum_call *call)
         pointers[reply.n_voters++] = &voters[i];
     }
     reply.voters = pointers;
+    const struct members *committed = quorum->voter ? guard_committed(&quorum->io) : NULL;
+    if (committed != NULL)
+        describe_servers(quorum, committed, &described, &reply);
     quorum_answer(quorum, call->message.from, call->token,
                   wire_frame(&(struct wire_frame_args){
                       .kind = WIRE_REPLY,
@@ -305,6 +380,19 @@ void serve_settle(struct quorum *quorum, bool leader_changed)
     serve->commit_seen = commit;
     list_for_each_safe (node, after, &serve->waiters)
         wake(quorum, list_entry(node, struct waiter, link));
+}
+
+void serve_stop(struct quorum *quorum)
+{
+    struct serve *serve = &quorum->serve;
+    while (!list_empty(&serve->waiters)) {
+        struct waiter *waiter = list_entry(serve->waiters.next, struct waiter, link);
+        quorum_answer(quorum, waiter->fetch.actor, waiter->fetch.token,
+                      wire_error_frame(WIRE_METADATA_FETCH, 0, ERR_REPLICA_NOT_AVAILABLE, NULL));
+        waiter_free(quorum, waiter);
+    }
+    file_drop(serve);
+    serve->commit_seen = 0;
 }
 
 void serve_tick(struct quorum *quorum, uint64_t now_ns)

@@ -186,6 +186,8 @@ static const struct rpc_method rpc_methods[] = {
     {WIRE_CREATE_TOPICS, REQUEST_CALL, NULL, false},
     {WIRE_DELETE_TOPICS, REQUEST_CALL, NULL, false},
     {WIRE_ELECT_LEADERS, REQUEST_CALL, NULL, false},
+    {WIRE_ADD_VOTER, REQUEST_CALL, NULL, false},
+    {WIRE_REMOVE_VOTER, REQUEST_CALL, NULL, false},
     {WIRE_METADATA_FETCH, REQUEST_CALL, NULL, false},
     {WIRE_DESCRIBE_QUORUM, REQUEST_CALL, NULL, false},
 };

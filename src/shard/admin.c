@@ -1,5 +1,6 @@
 #include <stdlib.h>
 
+#include "base/canary.h"
 #include "proto/rpc.pb-c.h"
 #include "shard/internal.h"
 
@@ -32,6 +33,13 @@ static const struct wire_method *admin_method(const ProtobufCMessage *message)
         if (methods[i].request == message->descriptor)
             return &methods[i];
     return NULL;
+}
+
+static uint64_t admin_timeout_ns(const struct shard *shard, uint32_t timeout_ms)
+{
+    if (timeout_ms == 0)
+        return shard->config->request_timeout_ns;
+    return ENV_MS(timeout_ms < ADMIN_TIMEOUT_MS_MAX ? timeout_ms : ADMIN_TIMEOUT_MS_MAX);
 }
 
 /* ---- before the first try: what a retry needs to meet its own result (R26) ---- */
@@ -91,6 +99,23 @@ static void admin_fix_delete(struct admin *admin, Karst__DeleteTopicsRequest *de
         topic->topic_id = wire_put_uuid(id);
         topic->has_topic_id = true;
     }
+}
+
+/* A retry that finds the voters as they are to be knows by the offset whether they were so before.
+ * Not the client's to say. */
+static uint64_t admin_fix_change(const struct shard *shard, ProtobufCMessage *message)
+{
+    int64_t offset = shard->image == NULL ? -1 : image_offset(shard->image);
+    if (message->descriptor == &karst__add_voter_request__descriptor) {
+        Karst__AddVoterRequest *add = (Karst__AddVoterRequest *)message;
+        add->has_metadata_offset = true;
+        add->metadata_offset = offset;
+        return admin_timeout_ns(shard, add->timeout_ms);
+    }
+    Karst__RemoveVoterRequest *remove = (Karst__RemoveVoterRequest *)message;
+    remove->has_metadata_offset = true;
+    remove->metadata_offset = offset;
+    return admin_timeout_ns(shard, remove->timeout_ms);
 }
 
 /* ---- after the answer ---- */
@@ -226,13 +251,6 @@ void admin_tick(struct shard *shard, uint64_t now_ns)
 
 /* ---- begin ---- */
 
-static uint64_t admin_timeout_ns(struct shard *shard, uint32_t timeout_ms)
-{
-    if (timeout_ms == 0)
-        return shard->config->request_timeout_ns;
-    return ENV_MS(timeout_ms < ADMIN_TIMEOUT_MS_MAX ? timeout_ms : ADMIN_TIMEOUT_MS_MAX);
-}
-
 /* A client's request: ids, deadline, and a frame of its own. */
 static err_t admin_prepare(struct admin *admin, const struct wire_method *method,
                            struct call_args *args)
@@ -251,6 +269,8 @@ static err_t admin_prepare(struct admin *admin, const struct wire_method *method
         Karst__DeleteTopicsRequest *delete = message;
         timeout_ns = admin_timeout_ns(shard, delete->timeout_ms);
         admin_fix_delete(admin, delete, &args->retry);
+    } else if (method->id == WIRE_ADD_VOTER || method->id == WIRE_REMOVE_VOTER) {
+        timeout_ns = admin_fix_change(shard, message);
     }
     if (err != ERR_OK)
         return err;
@@ -258,6 +278,13 @@ static err_t admin_prepare(struct admin *admin, const struct wire_method *method
     args->frame = wire_frame(
         &(struct wire_frame_args){.kind = WIRE_REQUEST, .method = method->id, .message = message});
     return args->frame == NULL ? ERR_NO_MEMORY : ERR_OK;
+}
+
+/* For this node's quorum, whatever that is, and not for the controller. */
+static bool admin_is_for_here(const ProtobufCMessage *message)
+{
+    return message->descriptor == &karst__describe_quorum_request__descriptor &&
+           !((const Karst__DescribeQuorumRequest *)message)->of_leader;
 }
 
 static bool admin_is_for_brokers(uint16_t method)
@@ -271,7 +298,7 @@ void admin_begin(struct shard *shard, struct session *session, struct request *r
 {
     const struct wire_method *method = admin_method(request->message);
     ASSERT(method != NULL);
-    bool broker = session->node != NO_NODE;
+    bool broker = session->node != NO_NODE && !CANARY("shard_forwards_twice"); /* R26 */
     if (!broker && admin_is_for_brokers(method->id)) {
         request_fail(request, ERR_CLUSTER_AUTHORIZATION_FAILED,
                      "this request is between brokers only");
@@ -292,7 +319,7 @@ void admin_begin(struct shard *shard, struct session *session, struct request *r
         .context = admin,
     };
     err_t err = ERR_OK;
-    args.here = broker || method->id == WIRE_DESCRIBE_QUORUM;
+    args.here = broker || admin_is_for_here(request->message);
     if (args.here)
         args.frame = frame_ref(request->frame);
     else

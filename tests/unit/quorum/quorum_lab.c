@@ -123,7 +123,8 @@ static void carry(struct lab_node *node, struct quorum_peer_send *send)
     unsigned to = send->to.port - 9000u;
     struct packet packet = {
         .from = node->idx, .to = to, .token = send->token, .frame = send->frame};
-    ck_assert_uint_lt(to, lab->nodes);
+    if (to >= lab->nodes)
+        return; /* an address that nobody has */
     if (filtered(lab, node->idx, to, send->frame) || rng_chance(&lab->world.rng, lab->loss_ppm)) {
         if (send->token != 0)
             post_answer(lab, node->idx, to, send->token, ERR_UNREACHABLE, NULL);
@@ -141,7 +142,9 @@ static void take_answer(struct lab_node *node, struct quorum_answer *answer)
     struct lab *lab = node->lab;
     struct wire_header header;
     ck_assert_int_eq(wire_decode_header(answer->frame, &header), ERR_OK);
-    if (answer->token == CALLED) {
+    if (answer->token >= CALLED) {
+        if (answer->token != CALLED + lab->asked)
+            return; /* of a call that was given up */
         frame_unref(lab->reply);
         lab->reply = frame_ref(answer->frame);
         return;
@@ -278,6 +281,7 @@ struct lab *lab_new(const struct lab_options *options)
             .node = (node_id_t)i,
             .shards = 1,
             .cluster_id = {{1, 2, 3}},
+            .directory_id = uuid_make(100 + i, 1),
             .self = address_of(i),
             .bootstrap = bootstrap,
             .bootstrap_count = lab->voters,
@@ -317,6 +321,7 @@ void lab_free(struct lab *lab)
         image_unref(lab->node[i].image);
     }
     lab->filter = NULL;
+    frame_unref(lab->reply);
     while (sim_step(&lab->world)) /* packets under way: nobody is up */
         continue;
     sim_world_fini(&lab->world);
@@ -337,7 +342,7 @@ struct quorum_view lab_look(const struct lab *lab, unsigned node)
 
 static void check_elections(struct lab *lab)
 {
-    for (unsigned i = 0; i < lab->voters; i++) {
+    for (unsigned i = 0; i < lab->nodes; i++) {
         struct quorum_view view = lab_look(lab, i);
         if (!view.leader)
             continue;
@@ -397,7 +402,7 @@ int lab_leader(const struct lab *lab)
 {
     int leader = -1;
     uint64_t term = 0;
-    for (unsigned i = 0; i < lab->voters; i++) {
+    for (unsigned i = 0; i < lab->nodes; i++) {
         struct quorum_view view = lab_look(lab, i);
         if (view.controller_active && view.term > term) {
             term = view.term;
@@ -465,22 +470,142 @@ void lab_hand_over(struct lab *lab, unsigned node)
     post(lab, node, message);
 }
 
-struct frame *lab_call(struct lab *lab, unsigned node, uint16_t method,
-                       const ProtobufCMessage *message, unsigned ms)
+void lab_ask(struct lab *lab, unsigned node, uint16_t method, const ProtobufCMessage *message,
+             node_id_t peer)
 {
     struct quorum_call *call = calloc(1, sizeof *call);
+    frame_unref(lab->reply);
+    lab->reply = NULL;
     call->message.type = QUORUM_CALL;
-    call->token = CALLED;
-    call->peer = -1;
+    call->token = CALLED + ++lab->asked;
+    call->peer = peer;
     call->peer_epoch = -1;
     call->frame = wire_frame(
         &(struct wire_frame_args){.kind = WIRE_REQUEST, .method = method, .message = message});
     post(lab, node, call);
+}
+
+struct frame *lab_call(struct lab *lab, unsigned node, uint16_t method,
+                       const ProtobufCMessage *message, unsigned ms)
+{
+    lab_ask(lab, node, method, message, NO_NODE);
     for (unsigned i = 0; i < ms && lab->reply == NULL; i++)
         lab_run_ms(lab, 1);
     struct frame *reply = lab->reply;
     lab->reply = NULL;
     return reply;
+}
+
+/* ---- changes of the voters ---- */
+
+static err_t code_of(struct frame *frame)
+{
+    struct wire_header header;
+    if (frame == NULL)
+        return ERR_REQUEST_TIMED_OUT;
+    ck_assert_int_eq(wire_decode_header(frame, &header), ERR_OK);
+    struct bytes bytes = wire_message(frame, &header);
+    /* All of these begin with the code and the sentence, and so does Error. */
+    Karst__AddVoterReply *reply = karst__add_voter_reply__unpack(NULL, bytes.len, bytes.data);
+    ck_assert_ptr_nonnull(reply);
+    err_t err = reply->error;
+    karst__add_voter_reply__free_unpacked(reply, NULL);
+    return err;
+}
+
+static err_t ask_leader(struct lab *lab, uint16_t method, const ProtobufCMessage *message,
+                        node_id_t peer)
+{
+    ck_assert(lab_run_until(lab, lab_has_active, 20000));
+    unsigned leader = (unsigned)lab_leader(lab);
+    lab_ask(lab, leader, method, message, peer);
+    for (unsigned i = 0; i < 12000 && lab->reply == NULL && lab->node[leader].quorum != NULL; i++)
+        lab_run_ms(lab, 1);
+    struct frame *frame = lab->reply;
+    lab->reply = NULL;
+    err_t err = code_of(frame);
+    frame_unref(frame);
+    return err;
+}
+
+void lab_register(struct lab *lab, unsigned node)
+{
+    const struct quorum_config *config = &lab->node[node].config;
+    struct uuid incarnation = uuid_make(node + 1, rng_next(&lab->world.rng));
+    struct uuid boot = uuid_make(1, 1);
+    ProtobufCBinaryData directories = wire_put_uuid(&config->directory_id);
+    struct quorum_address address = config->self;
+    char name[] = "RPC";
+    Karst__Listener listener = KARST__LISTENER__INIT;
+    listener.name = name;
+    listener.host = address.host;
+    listener.port = address.port;
+    Karst__Listener *listeners[] = {&listener};
+    Karst__RegisterBrokerRequest request = KARST__REGISTER_BROKER_REQUEST__INIT;
+    request.cluster_id = wire_put_uuid(&config->cluster_id);
+    request.node_id = (int32_t)node;
+    request.incarnation = wire_put_uuid(&incarnation);
+    request.boot_id = wire_put_uuid(&boot);
+    request.n_listeners = 1;
+    request.listeners = listeners;
+    request.n_online_directories = 1;
+    request.online_directories = &directories;
+    ck_assert_int_eq(ask_leader(lab, WIRE_REGISTER_BROKER, &request.base, (node_id_t)node), ERR_OK);
+    const struct image *image = lab->node[lab_leader(lab)].image;
+    Karst__HeartbeatRequest heartbeat = KARST__HEARTBEAT_REQUEST__INIT;
+    heartbeat.node_id = (int32_t)node;
+    heartbeat.broker_epoch = image_broker(image, (node_id_t)node)->epoch;
+    heartbeat.metadata_offset = image_offset(image);
+    ck_assert_int_eq(ask_leader(lab, WIRE_HEARTBEAT, &heartbeat.base, (node_id_t)node), ERR_OK);
+    image = lab->node[lab_leader(lab)].image;
+    ck_assert_int_eq(image_broker(image, (node_id_t)node)->state, BROKER_STATE_ACTIVE);
+}
+
+void lab_ask_change(struct lab *lab, unsigned at, uint16_t method, unsigned node,
+                    unsigned timeout_ms)
+{
+    Karst__AddVoterRequest add = KARST__ADD_VOTER_REQUEST__INIT;
+    Karst__RemoveVoterRequest remove = KARST__REMOVE_VOTER_REQUEST__INIT;
+    add.node_id = remove.node_id = (int32_t)node;
+    add.timeout_ms = remove.timeout_ms = timeout_ms;
+    add.has_metadata_offset = remove.has_metadata_offset = true;
+    add.metadata_offset = remove.metadata_offset = lab->change_offset;
+    lab_ask(lab, at, method, method == WIRE_ADD_VOTER ? &add.base : &remove.base, NO_NODE);
+}
+
+err_t lab_change(struct lab *lab, uint16_t method, unsigned node, unsigned timeout_ms)
+{
+    ck_assert(lab_run_until(lab, lab_has_active, 20000));
+    lab->change_offset = image_offset(lab->node[lab_leader(lab)].image);
+    err_t err = ERR_NOT_CONTROLLER;
+    uint64_t end_ns = lab->world.now_ns + ENV_MS(timeout_ms + 1000);
+    while (lab->world.now_ns < end_ns && err == ERR_NOT_CONTROLLER) {
+        ck_assert(lab_run_until(lab, lab_has_active, 20000));
+        unsigned leader = (unsigned)lab_leader(lab);
+        lab_ask_change(lab, leader, method, node, timeout_ms);
+        while (lab->world.now_ns < end_ns && lab->reply == NULL && lab->node[leader].quorum != NULL)
+            lab_run_ms(lab, 1);
+        if (lab->reply == NULL && lab->node[leader].quorum == NULL)
+            continue; /* it died: another is asked */
+        struct frame *frame = lab->reply;
+        lab->reply = NULL;
+        err = code_of(frame);
+        frame_unref(frame);
+        lab_run_ms(lab, 20);
+    }
+    return err;
+}
+
+int lab_role(const struct lab *lab, unsigned at, unsigned node)
+{
+    struct quorum_server servers[LAB_NODES_MAX];
+    if (lab->node[at].quorum == NULL)
+        return -1;
+    size_t count = quorum_servers(lab->node[at].quorum, servers, LAB_NODES_MAX);
+    for (size_t i = 0; i < count && i < LAB_NODES_MAX; i++)
+        if (servers[i].node == (node_id_t)node)
+            return servers[i].role;
+    return -1;
 }
 
 /* ---- commands ---- */

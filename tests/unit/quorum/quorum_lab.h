@@ -61,7 +61,9 @@ struct lab {
         uint64_t token;
     } carried[LAB_CALLS_MAX];
     unsigned carries;
-    struct frame *reply; /* of lab_call; NULL: not yet */
+    unsigned asked;        /* by lab_ask: the last one's answer counts */
+    struct frame *reply;   /* of lab_ask; NULL: not yet */
+    int64_t change_offset; /* of the image when a change was asked for first */
 };
 
 struct lab_options {
@@ -96,9 +98,22 @@ void lab_prove(struct lab *lab, unsigned node, unsigned dead, uint64_t term);
 /* node is about to end. */
 void lab_hand_over(struct lab *lab, unsigned node);
 
+/* Any request; its answer comes into reply. peer: whom the hello named, NO_NODE: a client. */
+void lab_ask(struct lab *lab, unsigned node, uint16_t method, const ProtobufCMessage *message,
+             node_id_t peer);
 /* Any request; the reply or error frame (the caller's), at most ms later. NULL: none came. */
 struct frame *lab_call(struct lab *lab, unsigned node, uint16_t method,
                        const ProtobufCMessage *message, unsigned ms);
+
+/* The node's broker is registered and active, with the leader's help. */
+void lab_register(struct lab *lab, unsigned node);
+/* AddVoter or RemoveVoter of node, asked at a node; the answer comes into reply. */
+void lab_ask_change(struct lab *lab, unsigned at, uint16_t method, unsigned node,
+                    unsigned timeout_ms);
+/* Asked of the leader, and of the next one when that is another: as brokers forward it. */
+err_t lab_change(struct lab *lab, uint16_t method, unsigned node, unsigned timeout_ms);
+/* Of node in the configuration that at knows to be committed; -1: it is no server. */
+int lab_role(const struct lab *lab, unsigned at, unsigned node);
 
 /* Sends a command to a node; returns its number. */
 unsigned lab_command(struct lab *lab, unsigned node);
