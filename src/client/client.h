@@ -128,7 +128,7 @@ bool client_slice_current(const struct client_slice *slice);
 /* Records below next were returned to the program. */
 void client_slice_returned(struct client_slice *slice, offset_t next);
 /* Its bytes can't be read: the partition stands still until it is assigned anew. */
-void client_slice_broken(struct client_slice *slice);
+void client_slice_broken(struct client *client, struct client_slice *slice);
 void client_slice_free(struct client *client, struct client_slice *slice);
 /* A further slice is there, and no error before it. */
 bool client_has_slice(const struct client *client);
@@ -142,6 +142,8 @@ bool client_last_failure(const struct client *client, char *into, size_t size);
 
 /* Partitions of the topic; 0: not known yet (it is being asked for); below 0: a negated error. */
 int32_t client_partition_count(struct client *client, const char *topic);
+/* An error of the topic that is known from earlier counts no more: it is asked for anew. */
+void client_ask_again(struct client *client, const char *topic);
 
 /* One request to any broker, or to the leader of a partition, sent again until it is answered or
  * its time is over: it must be one that may be sent twice. Embedded in the caller's object; its

@@ -43,15 +43,31 @@ void client_slice_free(struct client *client, struct client_slice *slice)
 }
 
 /* Told once; without memory it is not told, and the partition stands still. */
-static void client_tell_error(struct client *client, const struct client_topic *topic,
-                              int32_t index, err_t err)
+static void client_tell_error_behind(struct client *client, struct list_node *slices,
+                                     const struct client_topic *topic, int32_t index, err_t err)
 {
     struct client_slice *slice = client_slice_new(topic, index);
     if (slice == NULL)
         return;
     slice->err = err;
-    list_push_back(&client->errors, &slice->link);
+    list_push_back(slices, &slice->link);
     client_ready(client);
+}
+
+static void client_tell_error(struct client *client, const struct client_topic *topic,
+                              int32_t index, err_t err)
+{
+    client_tell_error_behind(client, &client->errors, topic, index, err);
+}
+
+/* There is room again: those that wait for it are looked at. */
+static void client_fetch_room(struct client *client)
+{
+    if (!client->fetch_waits || client->ended)
+        return;
+    client->fetch_waits = false;
+    client_all_dirty(client);
+    client_wake(client);
 }
 
 static void client_drop_slices(struct client *client, struct client_consumption *consumption)
@@ -62,6 +78,7 @@ static void client_drop_slices(struct client *client, struct client_consumption 
     client->fetch_buffered -= consumption->buffered;
     consumption->buffered = 0;
     list_remove(&consumption->link);
+    client_fetch_room(client);
 }
 
 struct client_slice *client_take_slice(struct client *client)
@@ -79,16 +96,11 @@ struct client_slice *client_take_slice(struct client *client)
     client->fetch_buffered -= slice->bytes;
     if (!list_empty(&consumption->slices))
         list_push_back(&client->consumable, &consumption->link);
-    /* Room for more; the others wait for the same when the buffer was full. */
-    if (!consumption->in_flight) {
+    if (!consumption->in_flight) { /* room for more */
         client_partition_dirty(client, consumption->partition);
         client_wake(client);
     }
-    if (client->fetch_waits) {
-        client->fetch_waits = false;
-        client_all_dirty(client);
-        client_wake(client);
-    }
+    client_fetch_room(client);
     return slice;
 }
 
@@ -107,15 +119,22 @@ void client_slice_returned(struct client_slice *slice, offset_t next)
     consumption->position = next;
 }
 
-void client_slice_broken(struct client_slice *slice)
+void client_slice_broken(struct client *client, struct client_slice *slice)
 {
-    if (client_slice_current(slice))
-        slice->partition->consumption->stopped = true;
+    if (!client_slice_current(slice))
+        return;
+    struct client_consumption *consumption = slice->partition->consumption;
+    consumption->stopped = true;
+    client_drop_slices(client, consumption); /* they would leave out what can't be read */
 }
 
 bool client_has_slice(const struct client *client)
 {
-    return list_empty(&client->errors) && !list_empty(&client->consumable);
+    if (!list_empty(&client->errors) || list_empty(&client->consumable))
+        return false;
+    const struct client_consumption *next =
+        list_entry(client->consumable.next, struct client_consumption, link);
+    return list_entry(next->slices.next, struct client_slice, link)->err == ERR_OK;
 }
 
 bool client_has_news(const struct client *client)
@@ -171,8 +190,7 @@ err_t client_assign(struct client *client, const char *name, int32_t index, int6
     struct client_topic *topic = client_topic_get(client, name);
     if (topic == NULL)
         return ERR_NO_MEMORY;
-    if (topic->err != ERR_OK)
-        return topic->err;
+    client_topic_ask_again(client, topic);
     if (topic->known && index >= topic->partition_count)
         return ERR_UNKNOWN_TOPIC_OR_PARTITION;
     struct client_partition *p = client_partition_get(client, topic, index);
@@ -204,11 +222,7 @@ err_t client_subscribe(struct client *client, const char *name, int64_t offset)
     struct client_topic *topic = client_topic_get(client, name);
     if (topic == NULL)
         return ERR_NO_MEMORY;
-    if (topic->err != ERR_OK) {
-        client_metadata_want(client);
-        client_wake(client);
-        return topic->err;
-    }
+    client_topic_ask_again(client, topic);
     topic->subscribed = true;
     topic->subscribed_offset = offset;
     topic->subscribed_done = false;
@@ -242,8 +256,8 @@ void client_consumer_assign(struct client *client, struct client_topic *topic)
         return;
     for (int32_t i = 0; i < topic->partition_count; i++) {
         struct client_partition *p = topic->partitions[i];
-        if (p == NULL ||
-            (topic->subscribed_done && p->consumption != NULL && p->consumption->assigned))
+        /* One that was let go meanwhile stays so. */
+        if (p == NULL || (topic->subscribed_done && p->consumption != NULL))
             continue;
         /* What is added later is read from its first record: nobody has read it before. */
         int64_t offset = topic->subscribed_done ? KARST_OFFSET_EARLIEST : topic->subscribed_offset;
@@ -329,7 +343,10 @@ static ProtobufCMessage *client_fetch_message(struct client *client,
     if (request == NULL || rows == NULL || list == NULL)
         return NULL;
     karst__fetch_request__init(request);
-    request->wait_ms_max = client->config.fetch_wait_ms;
+    /* The answer comes before the request is given up, and its connection with it. */
+    request->wait_ms_max = client->config.fetch_wait_ms < client->config.request_timeout_ms / 2
+                               ? client->config.fetch_wait_ms
+                               : client->config.request_timeout_ms / 2;
     request->bytes_min = client->config.fetch_bytes_min;
     request->bytes_max = client->config.fetch_bytes_max;
     request->partitions = list;
@@ -468,16 +485,17 @@ static void client_fetch_over(struct client *client, struct client_fetch_call *f
 {
     fetch->broker->fetches--;
     free(fetch);
-    if (client->fetch_waits) {
-        client->fetch_waits = false;
-        client_all_dirty(client);
-    }
+    client_fetch_room(client);
 }
 
+/* What was fetched before the error is returned before it is told. */
 static void client_stop(struct client *client, struct client_consumption *consumption, err_t err)
 {
+    const struct client_partition *p = consumption->partition;
+    struct list_node *slices =
+        list_empty(&consumption->slices) ? &client->errors : &consumption->slices;
     consumption->stopped = true;
-    client_tell_error(client, consumption->partition->topic, consumption->partition->index, err);
+    client_tell_error_behind(client, slices, p->topic, p->index, err);
 }
 
 /* The offset is outside the log. Records that were deleted below it are skipped; the end is never
@@ -486,7 +504,8 @@ static void client_out_of_range(struct client *client, struct client_consumption
                                 int64_t log_start)
 {
     bool below = log_start >= 0 && consumption->fetch_at < log_start;
-    bool fresh = consumption->position == consumption->start;
+    bool fresh = consumption->position == consumption->start &&
+                 consumption->fetch_at == consumption->start; /* nothing was shown, nor will be */
     if (client->config.reset == CLIENT_RESET_NONE || (!below && !fresh)) {
         client_stop(client, consumption, ERR_OFFSET_OUT_OF_RANGE);
         return;
@@ -495,6 +514,8 @@ static void client_out_of_range(struct client *client, struct client_consumption
         consumption->fetch_at = log_start;
         return;
     }
+    if (fresh)
+        consumption->fetch_at = consumption->position = -1;
     consumption->start = KARST_OFFSET_RESET;
     consumption->resolved = false;
 }
@@ -635,11 +656,12 @@ static void client_list_row(struct client *client, struct client_consumption *co
     }
     client_partition_worked(consumption->partition);
     consumption->resolved = true;
-    /* Never back, when a reset follows what was read. */
-    consumption->fetch_at =
-        row->offset > consumption->position ? row->offset : consumption->position;
+    /* Never back, when a reset follows what was fetched; some of it may not be returned yet. */
+    if (row->offset > consumption->fetch_at)
+        consumption->fetch_at = row->offset;
     consumption->start = consumption->fetch_at;
-    consumption->position = consumption->fetch_at;
+    if (consumption->position < 0)
+        consumption->position = consumption->fetch_at;
 }
 
 static void client_list_done(struct client *client, struct client_call *call, err_t err,

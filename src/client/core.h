@@ -150,6 +150,8 @@ struct client_topic {
 /* Never NULL but without memory. A new one is asked for. */
 struct client_topic *client_topic_get(struct client *client, const char *name);
 struct client_topic *client_topic_find(const struct client *client, const char *name);
+/* It was said to be missing: that may be old. Asked for as if it were new. */
+void client_topic_ask_again(struct client *client, struct client_topic *topic);
 struct client_partition *client_partition_find(const struct client *client, const char *topic,
                                                int32_t index);
 /* Made when it is not there; NULL without memory. */

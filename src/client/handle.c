@@ -350,6 +350,7 @@ int karst_partition_count(struct karst *karst, const char *topic, int timeout_ms
     uint64_t deadline_ns = karst_deadline_ns(karst, timeout_ms);
     int32_t count;
     karst_lock(karst);
+    client_ask_again(karst->client, topic);
     do {
         count = client_partition_count(karst->client, topic);
     } while (count == 0 && karst_wait(karst, deadline_ns));

@@ -176,7 +176,7 @@ static int karst_read(struct karst *karst, struct karst_record *into, int max)
         pthread_mutex_lock(&karst->lock);
         client_slice_returned(karst->slice, err == ERR_NOT_FOUND ? karst->slice->end : karst->next);
         if (err != ERR_OK && err != ERR_NOT_FOUND)
-            client_slice_broken(karst->slice);
+            client_slice_broken(karst->client, karst->slice);
         pthread_mutex_unlock(&karst->lock);
         if (err != ERR_OK && err != ERR_NOT_FOUND) {
             (void)karst_tell(karst, err, karst->slice->topic, karst->slice->index);

@@ -91,6 +91,23 @@ struct client_partition *client_partition_find(const struct client *client, cons
     return topic->partitions[index];
 }
 
+void client_topic_ask_again(struct client *client, struct client_topic *topic)
+{
+    if (topic->err == ERR_OK)
+        return;
+    topic->err = ERR_OK;
+    topic->missing_ns = 0;
+    client_metadata_want(client);
+    client_wake(client);
+}
+
+void client_ask_again(struct client *client, const char *name)
+{
+    struct client_topic *topic = client_topic_find(client, name);
+    if (topic != NULL)
+        client_topic_ask_again(client, topic);
+}
+
 int32_t client_partition_count(struct client *client, const char *name)
 {
     if (!topic_name_legal(name))
@@ -345,8 +362,8 @@ static void client_learn_topic(struct client *client, const Karst__MetadataTopic
     struct uuid id;
     if (!wire_get_uuid(&row->topic_id, &id))
         return;
-    if (topic->known && !uuid_equal(&topic->id, &id))
-        client_topic_made_anew(client, topic);
+    if (!uuid_is_zero(&topic->id) && !uuid_equal(&topic->id, &id))
+        client_topic_made_anew(client, topic); /* it may have been missed in between */
     topic->id = id;
     if (client_learn_partitions(client, topic, row) != ERR_OK)
         return;

@@ -31,10 +31,13 @@ void client_op_start(struct client *client, struct client_op *op)
     op->sentence[0] = '\0';
     op->tries = 0;
     list_push_back(&client->ops, &op->link);
-    if (op->topic != NULL && client_topic_get(client, op->topic) == NULL) {
+    struct client_topic *topic = op->topic == NULL ? NULL : client_topic_get(client, op->topic);
+    if (op->topic != NULL && topic == NULL) {
         client_op_finish(client, op, ERR_NO_MEMORY, NULL);
         return;
     }
+    if (topic != NULL)
+        client_topic_ask_again(client, topic);
     client_wake(client);
 }
 

@@ -601,6 +601,33 @@ START_TEST(a_topic_made_anew_takes_a_sequence_of_its_own)
 }
 END_TEST
 
+/* The cluster has said that the topic is gone before it was made again: its new partitions count
+ * their epochs from the start. */
+START_TEST(a_topic_missed_for_a_while_is_known_by_its_new_leaders)
+{
+    struct lab lab;
+    lab_init(&lab, NULL);
+    struct lab_topic *old = lab_add_topic(&lab, "orders", 1);
+    for (int i = 0; i < 4; i++)
+        lab_lead(&lab, old, 0, (node_id_t)(i % 2 + 2)); /* epochs go up; the last leader is 3 */
+    ck_assert_int_eq(lab_produce(&lab, "orders", 0, 1), ERR_OK);
+    ck_assert(lab_run_until_delivered(&lab, 1, 1000));
+    old->deleted = true;
+    lab.metadata_offset++;
+    ck_assert_int_eq(lab_produce(&lab, "orders", 0, 2), ERR_OK);
+    ck_assert(lab_run_until_delivered(&lab, 2, 2000));
+    ck_assert_int_eq(lab.deliveries[1].err, ERR_UNKNOWN_TOPIC_OR_PARTITION);
+    struct lab_topic *anew = lab_add_topic(&lab, "orders", 1);
+    ck_assert_int_eq(lab_produce(&lab, "orders", 0, 3), ERR_UNKNOWN_TOPIC_OR_PARTITION);
+    lab_run_ms(&lab, 200);
+    ck_assert_int_eq(lab_produce(&lab, "orders", 0, 3), ERR_OK);
+    ck_assert(lab_run_until_delivered(&lab, 3, 2000));
+    ck_assert_int_eq(lab.deliveries[2].err, ERR_OK);
+    ck_assert_int_eq(anew->partitions[0].end, 1);
+    lab_fini(&lab);
+}
+END_TEST
+
 START_TEST(what_is_abandoned_is_told)
 {
     struct lab lab;
@@ -641,4 +668,5 @@ CHECK_MAIN("client/producer", a_record_finds_its_partition_and_comes_back_with_i
            without_any_broker_records_fail_at_their_time, a_batch_out_of_time_leaves_no_gap_behind,
            what_was_sent_behind_a_batch_out_of_time_is_not_written_twice,
            acks_0_is_done_when_it_is_sent, a_deleted_topic_fails_what_waits_for_it,
-           a_topic_made_anew_takes_a_sequence_of_its_own, what_is_abandoned_is_told)
+           a_topic_made_anew_takes_a_sequence_of_its_own, what_is_abandoned_is_told,
+           a_topic_missed_for_a_while_is_known_by_its_new_leaders)
