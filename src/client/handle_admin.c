@@ -23,6 +23,8 @@ struct admin_call {
     struct uuid topic_id, request_id;
     int64_t timestamp;
     uint32_t timeout_ms;
+    bool of_leader;  /* the quorum as its leader sees it */
+    int32_t node_id; /* to be added, or removed */
 };
 
 /* protobuf-c does not know const; packing only reads. */
@@ -514,4 +516,184 @@ int karst_offsets(struct karst *karst, const char *topic, int32_t partition, int
     for (size_t i = 0; i < ARRAY_LEN(call); i++)
         arena_fini(&call[i].arena);
     return err;
+}
+
+/* ---- the metadata quorum ---- */
+
+struct admin_quorum {
+    struct karst_quorum quorum;
+    struct arena arena;
+};
+
+/* What raft calls a server's role is of no use to people. */
+static const char *admin_role_name(uint32_t role)
+{
+    static const char *const names[] = {"catching up", "voter", "joining"};
+    return role < sizeof(names) / sizeof(names[0]) ? names[role] : "unknown";
+}
+
+static const ProtobufCMessage *admin_encode_quorum(struct client_op *op, const struct uuid *unused)
+{
+    (void)unused;
+    struct admin_call *call = container_of(op, struct admin_call, op);
+    Karst__DescribeQuorumRequest *request = arena_alloc(op->arena, sizeof(*request));
+    if (request == NULL)
+        return NULL;
+    karst__describe_quorum_request__init(request);
+    request->has_of_leader = true;
+    request->of_leader = call->of_leader;
+    return &request->base;
+}
+
+static bool admin_fill_quorum(struct arena *arena, const Karst__DescribeQuorumReply *reply,
+                              struct karst_quorum *quorum)
+{
+    size_t count = reply->n_servers > 0 ? reply->n_servers : reply->n_voters;
+    struct karst_quorum_server *servers = arena_calloc(arena, count, sizeof(*servers));
+    if (servers == NULL)
+        return false;
+    for (size_t i = 0; i < reply->n_servers; i++) {
+        const Karst__QuorumServer *row = reply->servers[i];
+        struct uuid directory;
+        servers[i] = (struct karst_quorum_server){
+            .node_id = row->node_id,
+            .host = row->host,
+            .port = (uint16_t)row->port,
+            .role = admin_role_name(row->role),
+            .metadata_end = row->has_match_index ? (int64_t)row->match_index : -1,
+        };
+        if (row->has_directory_id && wire_get_uuid(&row->directory_id, &directory))
+            uuid_text(&directory, servers[i].directory);
+    }
+    /* An observer knows the voters by the metadata only. */
+    for (size_t i = 0; i < count && reply->n_servers == 0; i++)
+        servers[i] = (struct karst_quorum_server){.node_id = reply->voters[i]->node_id,
+                                                  .host = reply->voters[i]->host,
+                                                  .port = (uint16_t)reply->voters[i]->port,
+                                                  .role = "voter",
+                                                  .metadata_end = -1};
+    quorum->leader = reply->leader;
+    quorum->leader_epoch = (int32_t)reply->term;
+    quorum->high_watermark = (int64_t)reply->commit_index;
+    quorum->log_end = (int64_t)reply->last_index;
+    quorum->servers = servers;
+    quorum->server_count = count;
+    return true;
+}
+
+static err_t admin_describe_quorum(struct karst *karst, struct admin_call *call, int timeout_ms,
+                                   bool of_leader)
+{
+    admin_begin(karst, call, WIRE_DESCRIBE_QUORUM, timeout_ms);
+    call->of_leader = of_leader;
+    call->op.encode = admin_encode_quorum;
+    call->op.judge = admin_judge_cluster; /* it has no error of its own, either */
+    err_t err = admin_run_one(karst, call);
+    if (err != ERR_OK)
+        arena_fini(&call->arena);
+    return err;
+}
+
+int karst_quorum_describe(struct karst *karst, int timeout_ms, struct karst_quorum **ret_quorum)
+{
+    struct admin_call call = {0};
+    /* Half of the time is for the leader: a quorum without one must be seen, too. */
+    bool of_leader = true;
+    err_t err =
+        admin_describe_quorum(karst, &call, timeout_ms < 0 ? timeout_ms : timeout_ms / 2, true);
+    if (err != ERR_OK) {
+        of_leader = false;
+        call = (struct admin_call){0};
+        err = admin_describe_quorum(karst, &call, timeout_ms < 0 ? timeout_ms : timeout_ms / 2,
+                                    false);
+    }
+    if (err != ERR_OK)
+        return err;
+    struct admin_quorum *result = calloc(1, sizeof(*result));
+    if (result == NULL ||
+        !admin_fill_quorum(&call.arena, (const void *)call.op.reply, &result->quorum)) {
+        free(result);
+        arena_fini(&call.arena);
+        return karst_fail(karst, ERR_NO_MEMORY, NULL);
+    }
+    result->quorum.of_leader = of_leader;
+    result->arena = call.arena;
+    *ret_quorum = &result->quorum;
+    return ERR_OK;
+}
+
+void karst_quorum_free(struct karst_quorum *quorum)
+{
+    if (quorum == NULL)
+        return;
+    struct admin_quorum *result = container_of(quorum, struct admin_quorum, quorum);
+    arena_fini(&result->arena);
+    free(result);
+}
+
+static const ProtobufCMessage *admin_encode_add_voter(struct client_op *op,
+                                                      const struct uuid *unused)
+{
+    (void)unused;
+    struct admin_call *call = container_of(op, struct admin_call, op);
+    Karst__AddVoterRequest *request = arena_alloc(op->arena, sizeof(*request));
+    if (request == NULL)
+        return NULL;
+    karst__add_voter_request__init(request);
+    request->node_id = call->node_id;
+    request->timeout_ms = call->timeout_ms;
+    return &request->base;
+}
+
+static const ProtobufCMessage *admin_encode_remove_voter(struct client_op *op,
+                                                         const struct uuid *unused)
+{
+    (void)unused;
+    struct admin_call *call = container_of(op, struct admin_call, op);
+    Karst__RemoveVoterRequest *request = arena_alloc(op->arena, sizeof(*request));
+    if (request == NULL)
+        return NULL;
+    karst__remove_voter_request__init(request);
+    request->node_id = call->node_id;
+    request->timeout_ms = call->timeout_ms;
+    return &request->base;
+}
+
+static bool admin_judge_change(struct client_op *op, const ProtobufCMessage *message,
+                               err_t *ret_err, const char **ret_sentence)
+{
+    bool adding = op->method == WIRE_ADD_VOTER;
+    if (adding) {
+        const Karst__AddVoterReply *reply = (const Karst__AddVoterReply *)message;
+        *ret_err = reply->error;
+        *ret_sentence = reply->message;
+    } else {
+        const Karst__RemoveVoterReply *reply = (const Karst__RemoveVoterReply *)message;
+        *ret_err = reply->error;
+        *ret_sentence = reply->message;
+    }
+    if (op->uncertain && *ret_err == (adding ? ERR_DUPLICATE_VOTER : ERR_VOTER_NOT_FOUND))
+        *ret_err = ERR_OK; /* an earlier try of this call has done it */
+    return false;
+}
+
+static int admin_change_voter(struct karst *karst, uint16_t method, int32_t node_id, int timeout_ms)
+{
+    struct admin_call call = {.node_id = node_id};
+    admin_begin(karst, &call, method, timeout_ms);
+    call.op.encode = method == WIRE_ADD_VOTER ? admin_encode_add_voter : admin_encode_remove_voter;
+    call.op.judge = admin_judge_change;
+    err_t err = admin_run_one(karst, &call);
+    arena_fini(&call.arena);
+    return err;
+}
+
+int karst_quorum_add_voter(struct karst *karst, int32_t node_id, int timeout_ms)
+{
+    return admin_change_voter(karst, WIRE_ADD_VOTER, node_id, timeout_ms);
+}
+
+int karst_quorum_remove_voter(struct karst *karst, int32_t node_id, int timeout_ms)
+{
+    return admin_change_voter(karst, WIRE_REMOVE_VOTER, node_id, timeout_ms);
 }

@@ -261,6 +261,36 @@ KARST_API int karst_cluster_describe(struct karst *karst, int timeout_ms,
                                      struct karst_cluster **ret_cluster);
 KARST_API void karst_cluster_free(struct karst_cluster *cluster);
 
+/* ---- the metadata quorum ---- */
+
+struct karst_quorum_server {
+    int32_t node_id;
+    const char *host;
+    uint16_t port;
+    const char *role;     /* "voter"; on its way to be one, "joining" or "catching up" */
+    char directory[23];   /* its log directory's id; "": of a voter of the first hour */
+    int64_t metadata_end; /* so much of the metadata log it has, durably; -1: not known */
+};
+
+struct karst_quorum {
+    int32_t leader; /* -1: not known */
+    int32_t leader_epoch;
+    int64_t high_watermark; /* index of the last committed entry */
+    int64_t log_end;        /* of the broker that told this */
+    int of_leader;          /* told by the leader; else by any broker, as far as that knows */
+    const struct karst_quorum_server *servers;
+    size_t server_count;
+};
+
+/* As the leader sees it; where none answers in time, as some broker does. */
+KARST_API int karst_quorum_describe(struct karst *karst, int timeout_ms,
+                                    struct karst_quorum **ret_quorum);
+KARST_API void karst_quorum_free(struct karst_quorum *quorum);
+/* Returns when the node votes, or does so no more. What takes longer than the timeout is undone, or
+ * its outcome is not known: karst_quorum_describe tells. */
+KARST_API int karst_quorum_add_voter(struct karst *karst, int32_t node_id, int timeout_ms);
+KARST_API int karst_quorum_remove_voter(struct karst *karst, int32_t node_id, int timeout_ms);
+
 #ifdef __cplusplus
 }
 #endif

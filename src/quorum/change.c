@@ -3,8 +3,8 @@
  * What is to be done next follows from the configuration in force, so that a new leader goes on
  * where the last one was, when the caller asks it again (R26):
  *
- *   add      not there ─▶ SPARE (its node becomes a server, role.c) ─▶ STANDBY (gets the log, has no
- *            vote) ─▶ has all of it ─▶ VOTER. Not in time: it is removed again.
+ *   add      not there ─▶ SPARE (its node becomes a server, role.c) ─▶ STANDBY (gets the log, and
+ *            has no vote) ─▶ has all of it ─▶ VOTER. Not in time: it is removed again.
  *   remove   there ─▶ not there. A leader hands over first, and is removed by the next one.
  *
  * Each step is one entry, in a slot of the leader's proposals; the next begins when it is applied.
@@ -26,7 +26,6 @@ enum {
     TIMEOUT_MS = 10000, /* of who tells none */
     TIMEOUT_MS_MAX = 60 * 60 * 1000,
     ORPHAN_MS = 10000, /* a server that nobody makes a voter is removed */
-    ALIVE_TIMEOUTS = 2 /* heard of within so many election timeouts */
 };
 
 /* Both requests. */
@@ -85,13 +84,25 @@ static uint64_t last_index(const struct quorum *quorum)
     return raft_last_index(raft);
 }
 
-static bool is_alive(const struct quorum *quorum, raft_id id)
+enum life { DEAD, NOT_HEARD_YET, ALIVE };
+
+/* As of now: a majority of which one has just died can't commit its own beginning, and none other
+ * can be elected before it comes back. */
+static enum life life_of(const struct quorum *quorum, raft_id id)
 {
     const struct quorum_io *io = &quorum->io;
-    uint64_t age_max_ns = ENV_MS(ALIVE_TIMEOUTS * (uint64_t)quorum->config->election_timeout_ms);
+    uint64_t now_ns = env_now(quorum->env);
+    uint64_t age_max_ns = ENV_MS(quorum->config->election_timeout_ms);
     uint64_t heard_ns = contact_ns(&io->contact, quorum->raft.current_term, id);
-    return id == quorum->raft.id ||
-           (heard_ns != 0 && env_now(quorum->env) - heard_ns <= age_max_ns);
+    const struct image_broker *broker =
+        image_broker(controller_view(quorum->leader.controller), members_node(id));
+    if (id == quorum->raft.id)
+        return ALIVE;
+    if (broker != NULL && broker->state == BROKER_STATE_FENCED)
+        return DEAD;
+    if (heard_ns != 0)
+        return now_ns - heard_ns <= age_max_ns ? ALIVE : DEAD;
+    return now_ns - quorum->leader.change.term_ns <= age_max_ns ? NOT_HEARD_YET : DEAD;
 }
 
 /* Those who vote after the change, and those of them who are there. */
@@ -100,19 +111,24 @@ static bool check_majority(const struct quorum *quorum, const struct asked *aske
 {
     const struct members *members = in_force(quorum);
     bool adding = asked->method == WIRE_ADD_VOTER;
-    unsigned voters = adding, alive = adding;
+    unsigned voters = adding, alive = adding, unknown = 0;
     for (unsigned i = 0; i < members->count; i++) {
         const struct member *member = &members->list[i];
         if (member->role != RAFT_VOTER || members_node(member->id) == asked->node)
             continue;
+        enum life life = life_of(quorum, member->id);
         voters++;
-        alive += is_alive(quorum, member->id);
+        alive += life == ALIVE;
+        unknown += life == NOT_HEARD_YET;
     }
     if (voters == 0)
         return refuse(refusal, ERR_POLICY_VIOLATION, "node %d is the only voter", asked->node);
     if (voters > QUORUM_VOTERS_MAX)
         return refuse(refusal, ERR_POLICY_VIOLATION, "a quorum has at most %d voters",
                       QUORUM_VOTERS_MAX);
+    /* This leader is too young to know: it is asked again, as one that does not lead yet. */
+    if (alive <= voters / 2 && alive + unknown > voters / 2)
+        return refuse(refusal, ERR_NOT_CONTROLLER, "not all voters are heard of yet");
     if (alive <= voters / 2)
         return refuse(refusal, ERR_POLICY_VIOLATION,
                       "only %u of the %u voters would be alive, which is no majority", alive,
@@ -534,7 +550,7 @@ void change_begin_term(struct quorum *quorum)
     struct change *change = &quorum->leader.change;
     change->active = change->asked = change->submitted = false;
     change->recorded_index = 0;
-    change->idle_ns = env_now(quorum->env);
+    change->term_ns = change->idle_ns = env_now(quorum->env);
 }
 
 /* The next leader is asked again, and goes on (R26). */

@@ -1,5 +1,6 @@
 /* An early election: a voter that has proof that the leader's process is dead (R10: its own address
- * refuses) does not wait for the silence, which takes one to two election timeouts.
+ * refuses) does not wait for the silence, which takes one to two election timeouts. Nor does one
+ * that has just started and hears of no leader: when all start at once, nobody leads.
  *
  * It does no more than time would do: it forgets who led, as libraft does when the timer expires,
  * and makes the timer expire. Term, vote and log are raft's alone, and all goes through pre-vote
@@ -90,6 +91,26 @@ void election_turn_due(struct env_timer *timer, uint64_t now_ns)
     io->tick(&io->raft_io);
     io->owner.upcall_done(io->owner.self);
     io->owner.pump(io->owner.self);
+}
+
+void election_started(struct quorum_io *io)
+{
+    io->early.leader = 0;
+    io->early.seen_term = io->raft->current_term;
+    io->early.until_ns = env_now(io->env) + ENV_MS(io->raft->election_timeout);
+    unsigned before;
+    if (count_voters(io, &before) > 1) /* who leads already is heard before the first turn */
+        await_turn(io, (before + 1) * turn_ns(io));
+}
+
+/* Raft asks for the silence of one election timeout before a vote (§4.2.3); libraft refuses until
+ * the voter's own, randomized one is over, and so the slowest voter of a majority is waited for. */
+void election_forget_silent(struct quorum_io *io)
+{
+    struct raft *raft = io->raft;
+    uint64_t silence_ns = env_now(io->env) - io->heard_ns;
+    if (raft_state(raft) == RAFT_FOLLOWER && silence_ns >= ENV_MS(raft->election_timeout))
+        election_forget_leader(raft);
 }
 
 void election_leader_died(struct quorum_io *io, raft_id leader, raft_term term)

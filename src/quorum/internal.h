@@ -54,7 +54,7 @@ struct change {
     uint64_t deadline_ns;             /* of an addition: then it is undone */
     uint64_t slot_ns;                 /* since when the slot's turn has come; 0: it has not */
     uint64_t round_index, round_ns;   /* of the catching up */
-    uint64_t idle_ns;                 /* since when nothing was changed */
+    uint64_t term_ns, idle_ns;        /* since when it leads, and nothing was changed */
     uint64_t recorded_index;          /* of the configuration that the image tells */
     struct raft_change request;
 };

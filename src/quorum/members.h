@@ -47,7 +47,7 @@ bool members_from_raft(const struct raft_configuration *configuration, uint64_t 
 /* configuration is initialised; false: without memory, or a duplicate. */
 bool members_to_raft(const struct members *members, struct raft_configuration *configuration);
 
-/* "host:port" into at least QUORUM_ADDRESS_MAX; with directory, that too (NULL or zero: without). */
+/* "host:port" into at least QUORUM_ADDRESS_MAX; and "/directory", unless that is NULL or zero. */
 void members_address_print(const struct quorum_address *address, const struct uuid *directory,
                            char *into);
 /* False: the address tells none. */

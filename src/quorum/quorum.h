@@ -167,8 +167,8 @@ struct quorum_view {
 };
 void quorum_look(const struct quorum *quorum, struct quorum_view *ret_view);
 struct image *quorum_image(const struct quorum *quorum); /* borrowed */
-/* The servers by the last configuration that this node knows to be committed: ids of nodes, roles of
- * raft's (0 stand-by, 1 voter, 2 spare). Returns how many; at most max are told. */
+/* The servers by the last configuration that this node knows to be committed, with raft's roles
+ * (0 stand-by, 1 voter, 2 spare). Returns how many; at most max are told. */
 struct quorum_server {
     node_id_t node;
     int role;

@@ -121,6 +121,9 @@ void guard_receive(struct quorum_io *io, struct raft_message *message)
             return;
         }
         break;
+    case RAFT_IO_REQUEST_VOTE:
+        election_forget_silent(io);
+        break;
     default:
         break;
     }

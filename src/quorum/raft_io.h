@@ -146,6 +146,10 @@ void guard_tell_removed(struct quorum_io *io, const struct member *removed, raft
 void election_leader_died(struct quorum_io *io, raft_id leader, raft_term term);
 void election_forget_leader(struct raft *raft); /* of a follower */
 void election_turn_due(struct env_timer *timer, uint64_t now_ns);
+/* This voter has just started: if nobody turns out to lead, it does not wait for a silence. */
+void election_started(struct quorum_io *io);
+/* Somebody asks for a vote: who has been silent for an election timeout leads no more. */
+void election_forget_silent(struct quorum_io *io);
 
 /* ---- operations, for the files above ---- */
 

@@ -93,6 +93,8 @@ static void start_raft(struct quorum *quorum)
     quorum->started = true;
     if (rv != 0 && !quorum->failed)
         quorum_fail(quorum, raft_errmsg(&quorum->raft));
+    if (!quorum->failed)
+        election_started(&quorum->io);
     io_upcall_done(quorum);
 }
 

@@ -95,6 +95,7 @@ const char *cli_bytes_text(double bytes, char *into, size_t size); /* "12.3 MB" 
 
 extern const struct cli_command topic_create_command, topic_list_command, topic_describe_command,
     topic_delete_command, produce_command, consume_command, cluster_status_command,
+    quorum_describe_command, quorum_add_voter_command, quorum_remove_voter_command,
     bench_produce_command, bench_consume_command;
 
 #endif

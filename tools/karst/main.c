@@ -6,9 +6,10 @@
 #include "karst/cli.h"
 
 static const struct cli_command *const commands[] = {
-    &topic_create_command,   &topic_list_command,    &topic_describe_command,
-    &topic_delete_command,   &produce_command,       &consume_command,
-    &cluster_status_command, &bench_produce_command, &bench_consume_command,
+    &topic_create_command,        &topic_list_command,      &topic_describe_command,
+    &topic_delete_command,        &produce_command,         &consume_command,
+    &cluster_status_command,      &quorum_describe_command, &quorum_add_voter_command,
+    &quorum_remove_voter_command, &bench_produce_command,   &bench_consume_command,
 };
 
 static void main_help(FILE *to, const char *group)
@@ -21,7 +22,7 @@ static void main_help(FILE *to, const char *group)
         char name[64];
         snprintf(name, sizeof(name), "%s%s%s", command->group == NULL ? "" : command->group,
                  command->group == NULL ? "" : " ", command->name);
-        fprintf(to, "  %-16s %s\n", name, command->summary);
+        fprintf(to, "  %-20s %s\n", name, command->summary);
     }
     fprintf(to, "\nBrokers are named by --bootstrap HOST:PORT[,...] or in KARST_BOOTSTRAP.\n"
                 "\"karst COMMAND --help\" tells more of one.\n");

@@ -201,6 +201,94 @@ static bool second_vote_history(void)
     return granted;
 }
 
+/* The answer to a pre-vote; -1: none yet. */
+static bool note_answer(struct lab *lab, unsigned from, unsigned to, const Karst__RaftMessage *raft)
+{
+    (void)from;
+    (void)to;
+    if (raft->type == RAFT_IO_REQUEST_VOTE_RESULT)
+        *(int *)lab->data = raft->vote_granted;
+    return raft->type != RAFT_IO_REQUEST_VOTE && raft->type != RAFT_IO_REQUEST_VOTE_RESULT;
+}
+
+/* Asks a voter that still follows the leader which was cut off so long ago; -1: it does not. */
+static int pre_vote_after(uint64_t seed, unsigned ms)
+{
+    struct lab *lab = settled_lab(seed, 3);
+    unsigned old = (unsigned)lab_leader(lab);
+    unsigned asks = (old + 1) % 3, asked = (old + 2) % 3;
+    int answer = -1;
+    lab->data = &answer;
+    lab->filter = note_answer;
+    lab_cut(lab, old, true);
+    lab_run_ms(lab, ms);
+    struct quorum_view view = lab_look(lab, asked);
+    if (view.leader_node == (node_id_t)old) {
+        Karst__RaftMessage vote = KARST__RAFT_MESSAGE__INIT;
+        vote.type = RAFT_IO_REQUEST_VOTE;
+        vote.from = (int32_t)asks;
+        vote.to = (int32_t)asked;
+        vote.term = view.term + 1;
+        vote.has_last_log_index = vote.has_last_log_term = vote.has_pre_vote = true;
+        vote.last_log_index = view.last_index;
+        vote.last_log_term = view.term;
+        vote.pre_vote = true;
+        lab_inject(lab, asks, asked, &vote);
+        lab_run_ms(lab, 2);
+        ck_assert_int_ne(answer, -1);
+    }
+    lab_free(lab);
+    return answer;
+}
+
+START_TEST(a_leader_silent_for_an_election_timeout_is_no_reason_to_refuse_a_vote)
+{
+    uint64_t seed = check_main_seed();
+    unsigned granted = 0;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        ck_assert_int_le(pre_vote_after(seed + round, 200), 0); /* heard 60 ms before, at most */
+        int answer = pre_vote_after(seed + round, 306);
+        ck_assert_int_ne(answer, 0);
+        granted += answer == 1;
+    }
+    ck_assert_uint_gt(granted, 0);
+}
+END_TEST
+
+/* A start of all: nobody waits for the silence of a leader that there is not. */
+START_TEST(voters_that_start_together_have_a_leader_soon)
+{
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        struct lab *lab = settled_lab(check_main_seed() + round, round % 2 == 0 ? 3 : 5);
+        for (unsigned i = 0; i < lab->voters; i++)
+            lab_stop(lab, i, true);
+        for (unsigned i = 0; i < lab->voters; i++)
+            lab_start(lab, i);
+        unsigned ms = ms_until_active(lab, 5000);
+        ck_assert_msg(ms <= SOON_MS, "round %u: after %u ms", round, ms);
+        lab_free(lab);
+    }
+}
+END_TEST
+
+/* One that starts where another leads is told so, and disturbs nobody. */
+START_TEST(a_voter_that_starts_late_deposes_nobody)
+{
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        struct lab *lab = settled_lab(check_main_seed() + round, 3);
+        unsigned leader = (unsigned)lab_leader(lab);
+        uint64_t term = lab_look(lab, leader).term;
+        lab_stop(lab, (leader + 1) % 3, true);
+        lab_run_ms(lab, rng_below(&lab->world.rng, 500));
+        lab_start(lab, (leader + 1) % 3);
+        lab_run_ms(lab, 1000);
+        ck_assert_int_eq(lab_leader(lab), (int)leader);
+        ck_assert_uint_eq(lab_look(lab, leader).term, term);
+        lab_free(lab);
+    }
+}
+END_TEST
+
 START_TEST(who_forgets_a_leader_keeps_the_vote_for_it)
 {
     ck_assert(!second_vote_history());
@@ -281,6 +369,8 @@ CHECK_MAIN("quorum/election", with_proof_of_its_death_another_leads_soon,
            a_proof_about_an_older_term_changes_nothing,
            voters_that_are_all_wrong_cost_an_election_and_no_command,
            a_new_leader_is_active_before_its_next_heartbeat,
+           a_leader_silent_for_an_election_timeout_is_no_reason_to_refuse_a_vote,
+           voters_that_start_together_have_a_leader_soon, a_voter_that_starts_late_deposes_nobody,
            who_forgets_a_leader_keeps_the_vote_for_it,
            a_leader_that_ends_is_succeeded_before_it_is_gone,
            what_is_asked_during_a_handover_is_answered_and_kept,
