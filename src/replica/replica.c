@@ -281,7 +281,7 @@ void replica_step(struct replica *r, const struct replica_event *ev, struct repl
         break;
     case REPLICA_FAILED:
         replica_stop(r, ERR_KAFKA_STORAGE_ERROR, fx);
-        effect_add(fx, REPLICA_DO_REPORT)->why = "the log directory failed";
+        effect_add(fx, REPLICA_DO_REPORT)->why = "its log failed";
         break;
     case REPLICA_CLOSE:
         waiters_fail(r, ev->err, fx);

@@ -210,6 +210,8 @@ static void tick_replicas(struct partition_table *table, bool gap)
     list_for_each_safe (node, after, &table->tick) {
         struct partition *p = list_entry(node, struct partition, tick);
         struct replica_event ev = {.type = REPLICA_TICK, .loop_gap = gap};
+        if (p->unreadable)
+            partition_end_unreadable(p);
         partition_step(p, &ev);
     }
 }

@@ -206,7 +206,7 @@ void partition_step(struct partition *p, struct replica_event *ev)
     take_answered(p, &fx);
     for (uint32_t i = 0; i < fx.count; i++)
         do_effect(p, &fx, &fx.list[i]);
-    if (!replica_wants_tick(&p->replica))
+    if (!replica_wants_tick(&p->replica) && !p->unreadable)
         list_remove(&p->tick);
     else
         partition_list_once(&table->tick, &p->tick);
@@ -227,4 +227,25 @@ void partition_flushed(void *owner, offset_t flushed_end, err_t err)
         ev.type = REPLICA_FAILED; /* R14: its directory is offline for good */
     partition_step(p, &ev);
     partition_hand_out(p->table);
+}
+
+void partition_was_read(struct partition *p, offset_t offset, err_t err)
+{
+    const struct replica *r = &p->replica;
+    if ((err != ERR_IO && err != ERR_CORRUPT_MESSAGE) || p->unreadable || r->failed ||
+        r->role != REPLICA_LEADER || (r->isr & (r->isr - 1)) == 0)
+        return;
+    log_error("%s: reading at offset %lld failed, and another can lead: %s", p->folder,
+              (long long)offset, err_sentence(err));
+    p->unreadable = true;
+    partition_list_once(&p->table->tick, &p->tick);
+}
+
+void partition_end_unreadable(struct partition *p)
+{
+    struct replica_event ev = {.type = REPLICA_FAILED};
+    bool leads = p->replica.role == REPLICA_LEADER && !p->replica.failed;
+    p->unreadable = false;
+    if (leads)
+        partition_step(p, &ev);
 }

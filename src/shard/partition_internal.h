@@ -103,6 +103,7 @@ struct partition {
     bool stopped; /* by partition_stop_logs, or as well as it could: no more syncs */
     bool told_failed; /* host.replica_failed was called with an error */
     bool disk_error;  /* a sync or a cut failed: so has the directory (R14) */
+    bool unreadable;  /* while it leads, and another could: the tick ends it */
     offset_t snapshot_offset;         /* of the producers' snapshot that is on the disk; -1: none */
     uint64_t snapshot_bytes;          /* of the log, when it was written */
     struct replica replica;           /* valid with log */
@@ -241,6 +242,11 @@ void partition_settling_fini(struct partition_table *table, bool loop_runs);
 /* Fills in the time and the lease, steps, executes. */
 void partition_step(struct partition *p, struct replica_event *ev);
 void partition_flushed(void *owner, offset_t flushed_end, err_t err);
+/* What log_read has just answered. A leader that can't read what followers wait for stops all of
+ * them: another of the ISR shall lead. The last of it stays, and serves what can be read. */
+void partition_was_read(struct partition *p, offset_t offset, err_t err);
+/* After partition_was_read, when nobody walks over what waits. */
+void partition_end_unreadable(struct partition *p);
 /* To the host; ERR_OK counts after an error only. */
 void partition_tell_failed(struct partition *p, err_t err);
 

@@ -191,6 +191,7 @@ static err_t fetch_read(struct partition *p, const struct fetch_part *part, offs
         atomic_load_explicit(&budget->used, memory_order_relaxed) > budget->bytes_max)
         return ERR_THROTTLING_QUOTA_EXCEEDED;
     err_t err = log_read(p->log, &args, ret_records);
+    partition_was_read(p, part->offset, err);
     return err == ERR_IO ? ERR_KAFKA_STORAGE_ERROR : err;
 }
 

@@ -351,6 +351,7 @@ static err_t read_for_follower(struct partition *p, struct shared_read *shared, 
     struct log_read_args args = {
         .offset = offset, .limit = log_end(p->log), .bytes_max = bytes_max};
     err_t err = log_read(p->log, &args, ret_frame);
+    partition_was_read(p, offset, err);
     if (err != ERR_OK || *ret_frame == NULL)
         return err;
     frame_unref(shared->frame);

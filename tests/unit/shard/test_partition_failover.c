@@ -324,6 +324,29 @@ START_TEST(a_failed_sync_ends_the_replica_and_nothing_was_promised) /* R14, R19 
 }
 END_TEST
 
+START_TEST(who_can_not_read_its_log_leads_no_more_while_another_can)
+{
+    struct lab *lab = lab_ready();
+    lab_produce(lab, 1, -1, 1, "a");
+    lab_pump(lab);
+    lab_mute(lab, 2, true);
+    lab_mute(lab, 3, true);
+    lab_elect(lab, 1, 1); /* nobody else could: what can be read is read on */
+    lab_tick(lab, 100);
+    ck_assert_int_eq(sim_disk_rot(lab->nodes[1].disk, "orders-0/00000000000000000000.log", 65, 1),
+                     ERR_OK);
+    ck_assert_int_eq(lab_err(lab_fetch(lab, 1, 0, 1)), ERR_CORRUPT_MESSAGE);
+    lab_tick(lab, 100);
+    ck_assert(!lab_look(lab, 1).failed);
+    lab_elect(lab, 1, 123);
+    ck_assert_int_eq(lab_err(lab_fetch(lab, 1, 0, 1)), ERR_CORRUPT_MESSAGE);
+    lab_tick(lab, 100);
+    ck_assert(lab_look(lab, 1).failed);
+    ck_assert_uint_ge(lab->nodes[1].replicas_failed, 1);
+    lab_free(lab);
+}
+END_TEST
+
 START_TEST(segments_roll_under_replication)
 {
     struct lab *lab = lab_ready();
@@ -438,6 +461,7 @@ CHECK_MAIN("shard/partition_failover", a_killed_leader_is_followed_by_one_that_h
            a_restarted_leader_does_not_lead_on_by_an_old_image,
            producers_are_known_to_the_next_leader_and_after_restart,
            a_lost_folder_is_not_made_anew_while_it_is_a_member, a_full_disk_refuses_and_recovers,
-           a_failed_sync_ends_the_replica_and_nothing_was_promised, segments_roll_under_replication,
-           a_clean_stop_saves_what_is_known_of_producers,
+           a_failed_sync_ends_the_replica_and_nothing_was_promised,
+           who_can_not_read_its_log_leads_no_more_while_another_can,
+           segments_roll_under_replication, a_clean_stop_saves_what_is_known_of_producers,
            a_cut_takes_the_snapshot_of_what_it_cut_along)
