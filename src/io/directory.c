@@ -9,6 +9,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "base/canary.h"
 #include "base/logger.h"
 #include "io/thread.h"
 
@@ -94,7 +95,8 @@ void io_directory_fail(struct io_directory *directory, int error)
 static void directory_fail_device(const struct io_directory *directory, int error)
 {
     for (size_t i = 0; i < directory->all_count; i++) {
-        if (directory->all[i].device == directory->device)
+        if (&directory->all[i] == directory || (directory->all[i].device == directory->device &&
+                                                !CANARY("io_syncfs_fails_one_directory")))
             io_directory_fail(&directory->all[i], error);
     }
 }

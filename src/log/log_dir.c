@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/canary.h"
 #include "base/crc32c.h"
 #include "base/logger.h"
 #include "log/log_internal.h"
@@ -137,7 +138,7 @@ static err_t clean_read(struct env_disk *disk, struct uuid *ret_incarnation)
  */
 static err_t clean_remove(struct env_disk *disk)
 {
-    err_t err = disk->unlink(disk->self, CLEAN_FILE);
+    err_t err = CANARY("log_keeps_clean_marker") ? ERR_OK : disk->unlink(disk->self, CLEAN_FILE);
     if (err == ERR_NOT_FOUND)
         return ERR_OK;
     return err == ERR_OK ? disk->sync_names(disk->self, "") : err;

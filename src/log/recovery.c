@@ -1,5 +1,6 @@
 #include <stdlib.h>
 
+#include "base/canary.h"
 #include "log/log_internal.h"
 
 /* What the folder holds; filled by disk.list. */
@@ -301,7 +302,9 @@ static err_t recovery_segment(struct recovery *r, size_t folder_idx, bool *ret_w
     if (err == ERR_NOT_FOUND)
         err = scanner_rest_is_zero(&scan, &zero);
     if (err == ERR_OK || bad) {
-        err = r->expected < r->checkpoint.recovery.offset ? ERR_CORRUPT : ERR_OK; /* R15 */
+        /* R15 */
+        bool below = r->expected < r->checkpoint.recovery.offset;
+        err = below && !CANARY("log_corrupt_is_torn") ? ERR_CORRUPT : ERR_OK;
         *ret_whole = !bad && zero && (is_last || r->folder.bases[folder_idx + 1] == r->expected);
     }
     if (err == ERR_OK && *ret_whole && !is_last && size != log_active(log)->bytes) {

@@ -70,7 +70,7 @@ static void follower_diverged(struct replica *r, const struct replica_arrived *i
     if (target > r->end)
         target = r->end;
     bool unclean = r->last_unclean_leader_epoch > history->last_epoch(history->log);
-    if (target < r->hw && !unclean) {
+    if (target < r->hw && !unclean && !CANARY("replica_cuts_below_hw")) {
         stop_following(r, "the leader's log differs below the high watermark known here", fx);
         return;
     }

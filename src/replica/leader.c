@@ -358,7 +358,7 @@ static void answer_committed(struct replica *r, struct replica_effects *fx)
 
 void leader_review(struct replica *r, const struct replica_event *ev, struct replica_effects *fx)
 {
-    if (isr_has_enough(r)) { /* R5 */
+    if (isr_has_enough(r) || CANARY("replica_hw_below_min_isr")) { /* R5 */
         offset_t bound = leader_bound(r);
         if (bound > r->hw) {
             r->hw = bound;

@@ -314,7 +314,8 @@ static bool is_owed(const struct replica *r, uint32_t place)
     if (place == r->self || f->session == 0 || f->gone)
         return false;
     bool data = f->order && f->fetch_offset < r->end;
-    bool hw = f->hw_due && f->told_hw < r->hw;
+    bool hw =
+        f->hw_due && f->told_hw < r->hw && !CANARY("replica_tells_hw_only_with_data"); /* R7 */
     return f->answer != ANSWER_NONE || data || hw;
 }
 
@@ -403,7 +404,7 @@ err_t replica_check_latest(const struct replica *r, bool lease_valid, offset_t *
     err_t err = replica_check_leader(r, lease_valid);
     if (err != ERR_OK)
         return err;
-    if (r->hw < r->epoch_start)
+    if (r->hw < r->epoch_start && !CANARY("replica_tells_latest_at_once"))
         return ERR_OFFSET_NOT_AVAILABLE; /* R11: those before may have told more */
     *ret_latest = r->hw;
     return ERR_OK;

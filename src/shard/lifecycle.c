@@ -192,7 +192,7 @@ static int64_t lifecycle_applied_offset(const struct shard *shard)
 {
     int64_t least = shard->lifecycle.applied[0];
     for (unsigned i = 1; i < shard->config->shard_count; i++)
-        if (shard->lifecycle.applied[i] < least)
+        if (shard->lifecycle.applied[i] < least && !CANARY("shard_tells_offset_of_one_shard"))
             least = shard->lifecycle.applied[i];
     return least;
 }

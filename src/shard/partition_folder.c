@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/canary.h"
 #include "shard/partition_internal.h"
 
 enum {
@@ -219,7 +220,8 @@ void partition_open(struct partition *p, const struct image_topic *topic, bool m
     struct partition_table *table = p->table;
     struct partition_found *found = partition_find_folder(table, &p->id);
     struct log_recovery recovery;
-    if (found == NULL && member && is_lost(table, &p->id)) {
+    if (found == NULL && member && is_lost(table, &p->id) &&
+        !CANARY("shard_recreates_lost_replica")) {
         /* R1: empty, it would vouch for what it does not have. */
         if (p->open_err != ERR_NOT_FOUND)
             log_error("%s-%d: the replica is lost, and still counted as in sync: not made anew",

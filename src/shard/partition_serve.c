@@ -1,3 +1,4 @@
+#include "base/canary.h"
 #include "shard/partition_internal.h"
 
 /* ---- arriving, waiting ---- */
@@ -53,7 +54,8 @@ static void answer_unopened(struct partition *p, struct part *part)
 static bool park(struct partition *p, struct part *part)
 {
     struct partition_table *table = p->table;
-    if (part->leader_epoch_asked <= p->replica.leader_epoch)
+    if (part->leader_epoch_asked <= p->replica.leader_epoch ||
+        CANARY("shard_answers_by_an_old_image"))
         return false;
     if (p->parked_count >= table->options.waiters_max || !part_waits(table, part, PART_PARKED)) {
         part_answer(table, part, ERR_UNKNOWN_LEADER_EPOCH, NULL);
