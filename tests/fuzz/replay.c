@@ -2,6 +2,7 @@
 #include "fuzz/fuzz.h"
 
 #include "base/assert.h"
+#include "base/canary.h"
 #include "base/rng.h"
 
 #include <dirent.h>
@@ -40,6 +41,10 @@ int main(int argc, char **argv)
 {
     static uint8_t data[REPLAY_BYTES_MAX];
     uint64_t seed = 0;
+#ifdef KARST_CANARIES
+    if (getenv("KARST_CANARY") != NULL)
+        canary_arm(getenv("KARST_CANARY")); /* and then it must fail */
+#endif
     const char *given = getenv("KARST_SEED");
     if (given != NULL)
         seed = strtoull(given, NULL, 0);
