@@ -98,6 +98,16 @@ static void propose(struct replica *r, uint32_t isr, uint64_t now_ns, struct rep
     effect_add(fx, REPLICA_DO_PROPOSE);
 }
 
+/* R4 for an attempt that is made again: who was to be added may be another incarnation by now, of
+ * which nothing is known. */
+static bool may_still_join(const struct replica *r, uint32_t added)
+{
+    for (uint32_t i = 0; i < r->replica_count; i++)
+        if ((added & place_bit(i)) && !may_join(r, &r->followers[i]))
+            return false;
+    return true;
+}
+
 void isr_review(struct replica *r, uint64_t now_ns, bool lag, struct replica_effects *fx)
 {
     bool busy = r->proposal.outstanding || r->proposal.state == PROPOSAL_ACCEPTED;
@@ -105,7 +115,8 @@ void isr_review(struct replica *r, uint64_t now_ns, bool lag, struct replica_eff
         return;
     if (r->proposal.state == PROPOSAL_UNKNOWN) {
         /* The same partition epoch again: at most one of the attempts can be accepted. */
-        propose(r, r->proposal.isr, now_ns, fx);
+        bool same = may_still_join(r, r->proposal.isr & ~r->isr);
+        propose(r, same ? r->proposal.isr : r->isr, now_ns, fx);
         return;
     }
     uint32_t wanted = isr_wanted(r, now_ns, lag);

@@ -141,6 +141,24 @@ START_TEST(an_unknown_outcome_keeps_the_maximal_isr) /* R5 */
 }
 END_TEST
 
+START_TEST(an_addition_of_unknown_outcome_is_not_told_again_for_another_incarnation) /* R4 */
+{
+    struct replica_lab *lab = replica_lab_leader(&(struct lab_setup){.epoch = 5, .isr = {1}});
+    struct replica_event failed = {.type = REPLICA_ALTER_FAILED};
+    replica_lab_append(lab, 5);
+    replica_lab_fetch_from(lab, 2, 5);
+    ck_assert_int_eq(replica_lab_proposed(lab), 12);
+    replica_lab_step(lab, &failed);
+    lab->peers[1].broker_epoch = 50; /* maybe with an empty disk; no ISR knew it */
+    lab->partition.partition_epoch--;
+    replica_lab_image(lab);
+    replica_lab_tick(lab, 200);
+    ck_assert_uint_eq(lab->proposals, 2);
+    ck_assert_int_eq(replica_lab_proposed(lab), 1);
+    replica_lab_free(lab);
+}
+END_TEST
+
 START_TEST(an_answer_is_never_taken_for_anothers)
 {
     struct replica_lab *lab = replica_lab_leader(&(struct lab_setup){.epoch = 5, .isr = {1}});
@@ -294,7 +312,9 @@ CHECK_MAIN("replica/isr", a_follower_joins_only_at_the_epochs_start,
            below_min_insync_only_who_has_all_joins, a_fenced_broker_is_not_proposed,
            a_proposed_addition_counts_before_it_is_accepted, a_proposed_removal_still_counts,
            one_proposal_is_in_flight, a_refusal_ends_the_maximal_isr,
-           an_unknown_outcome_keeps_the_maximal_isr, an_answer_is_never_taken_for_anothers,
+           an_unknown_outcome_keeps_the_maximal_isr,
+           an_addition_of_unknown_outcome_is_not_told_again_for_another_incarnation,
+           an_answer_is_never_taken_for_anothers,
            a_member_that_lost_what_it_acknowledged_is_removed_at_once,
            who_has_a_full_disk_is_not_waited_for, a_follower_a_round_trip_behind_does_not_lag,
            an_idle_partition_has_no_laggards, a_loop_that_stood_still_blames_nobody,
