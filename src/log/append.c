@@ -85,9 +85,9 @@ static err_t append_plan(const struct log *log, const struct iovec *parts, int c
             left -= info.bytes;
         }
     }
-    if (plan.bytes == 0 || plan.bytes > INT32_MAX)
-        return ERR_INVALID;
     plan.last_offset = expected - 1;
+    if (plan.bytes == 0 || plan.bytes > INT32_MAX || plan.last_offset - log->end > INT32_MAX)
+        return ERR_INVALID;
     *ret = plan;
     return ERR_OK;
 }
@@ -104,6 +104,12 @@ void log_note_batch(struct log *log, const struct batch_info *info)
     log->end = info->last_offset + 1;
 }
 
+/* Rows of the index tell offsets by 32 bits, from the segment's base on. */
+static bool append_offsets_fit(const struct log *log, const struct append_plan *plan)
+{
+    return plan->last_offset - log_active(log)->base < INT32_MAX;
+}
+
 static bool append_needs_roll(const struct log *log, const struct append_plan *plan)
 {
     const struct segment *active = log_active(log);
@@ -111,7 +117,7 @@ static bool append_needs_roll(const struct log *log, const struct append_plan *p
         log->options.segment_bytes < INT32_MAX ? log->options.segment_bytes : INT32_MAX;
     if (active->bytes == 0)
         return false;
-    return active->bytes + plan->bytes > bytes_max || plan->last_offset - active->base >= INT32_MAX;
+    return active->bytes + plan->bytes > bytes_max || !append_offsets_fit(log, plan);
 }
 
 static err_t append_make_room(struct log *log, const struct append_plan *plan)
@@ -128,7 +134,7 @@ static err_t append_make_room(struct log *log, const struct append_plan *plan)
     if (append_needs_roll(log, plan)) {
         err = segment_roll(log);
         bool fits = log_active(log)->bytes + plan->bytes <= log->active_file_bytes &&
-                    log->active_file_bytes <= INT32_MAX;
+                    log->active_file_bytes <= INT32_MAX && append_offsets_fit(log, plan);
         if (err == ERR_NOT_ENOUGH_SPACE && fits)
             err = ERR_OK; /* R16: a long segment is better than none */
         if (err != ERR_OK)

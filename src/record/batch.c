@@ -8,6 +8,9 @@
 enum {
     BATCH_COMPRESSION_LAST = 4, /* none, gzip, snappy, lz4, zstd */
     RECORD_BYTES_MIN = 7, /* length, attributes, two deltas, key and value length, header count */
+    /* The most that a byte can unpack to: a block of zstd, which repeats one byte 2^17 times, takes
+     * 4. gzip, lz4 and snappy are far below. */
+    PACKED_RATIO_MAX = 1 << 15,
 };
 
 static bool batch_counts_possible(const struct batch_info *info, int32_t last_delta)
@@ -22,8 +25,10 @@ static bool batch_counts_possible(const struct batch_info *info, int32_t last_de
     uint16_t codec = info->attributes & BATCH_COMPRESSION_MASK;
     if (codec > BATCH_COMPRESSION_LAST)
         return false;
-    size_t body = info->bytes - BATCH_HEADER_BYTES;
-    return codec != 0 || (uint64_t)info->record_count * RECORD_BYTES_MIN <= body;
+    uint64_t body = info->bytes - BATCH_HEADER_BYTES;
+    if (codec != 0)
+        body *= PACKED_RATIO_MAX;
+    return (uint64_t)info->record_count * RECORD_BYTES_MIN <= body;
 }
 
 err_t batch_peek(const void *data, size_t len, struct batch_info *ret_info)

@@ -110,6 +110,7 @@ static err_t produce_check(struct partition *p, const struct produce_part *part,
         bytes_max =
             (uint32_t)image_topic_config_int(table->image, topic, "max.message.bytes", bytes_max);
     uint32_t count = 0;
+    int64_t records = 0;
     for (uint32_t at = 0; at < part->bytes;) {
         if (count == PRODUCE_BATCHES_MAX)
             return ERR_RECORD_LIST_TOO_LARGE;
@@ -120,8 +121,11 @@ static err_t produce_check(struct partition *p, const struct produce_part *part,
         if (err != ERR_OK)
             return err == ERR_SHORT ? ERR_CORRUPT_MESSAGE : err;
         at += info->bytes;
+        records += info->record_count;
     }
     *ret_count = count;
+    if (records > INT32_MAX)
+        return ERR_RECORD_LIST_TOO_LARGE; /* more than one log_append takes */
     return count > 0 ? ERR_OK : ERR_INVALID_RECORD;
 }
 

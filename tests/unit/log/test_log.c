@@ -1,3 +1,4 @@
+#include "base/crc32c.h"
 #include "log/log_internal.h"
 #include "unit/log/log_lab.h"
 
@@ -70,6 +71,51 @@ START_TEST(appends_that_do_not_fit_the_end_are_refused_and_leave_the_log_good)
     ck_assert_int_eq(log_append(lab.log, &part, 1), ERR_INVALID);
     lab_append(&lab, 1, 20);
     lab_check(&lab);
+    lab_fini(&lab);
+}
+END_TEST
+
+/* Says that it is compressed, and as many records as a batch can have. */
+static void make_packed_batch(uint8_t *bytes, size_t len, offset_t base, leader_epoch_t epoch)
+{
+    memset(bytes, 0xff, len); /* no producer, and a body that nobody unpacks */
+    put_u32(bytes + 8, (uint32_t)len - 12);
+    bytes[16] = 2;
+    put_u16(bytes + 21, 4); /* zstd */
+    put_u32(bytes + 23, INT32_MAX - 1);
+    put_u64(bytes + 27, 1000);
+    put_u64(bytes + 35, 1000);
+    put_u32(bytes + 57, INT32_MAX);
+    put_u32(bytes + 17, crc32c(0, bytes + 21, len - 21));
+    batch_patch(bytes, base, epoch);
+}
+
+START_TEST(no_append_spans_more_offsets_than_a_row_of_the_index_can_tell)
+{
+    enum { LEN = 500000, COUNT = 4 };
+    lab_init(&lab, 4);
+    lab_open(&lab, false);
+    uint8_t *bytes = malloc((size_t)LEN * COUNT);
+    for (size_t i = 0; i < COUNT; i++)
+        make_packed_batch(bytes + i * LEN, LEN, (offset_t)i * INT32_MAX, 4);
+    struct iovec part = {.iov_base = bytes, .iov_len = (size_t)LEN * COUNT};
+    ck_assert_int_eq(log_append(lab.log, &part, 1), ERR_INVALID);
+    ck_assert_int_eq(log_failure(lab.log), ERR_OK);
+    for (size_t i = 0; i < COUNT; i++) {
+        part = (struct iovec){bytes + i * LEN, LEN};
+        ck_assert_int_eq(log_append(lab.log, &part, 1), ERR_OK);
+    }
+    ck_assert_int_eq(log_end(lab.log), (offset_t)COUNT * INT32_MAX);
+    ck_assert_int_eq(log_close(lab.log, true), ERR_OK);
+    lab.log = NULL;
+    ck_assert_int_eq(lab_try_open(&lab, true), ERR_OK);
+    make_packed_batch(bytes, LEN, log_end(lab.log), 4);
+    part = (struct iovec){bytes, LEN};
+    ck_assert_int_eq(log_append(lab.log, &part, 1), ERR_OK);
+    struct frame *frame = lab_read(&lab, (offset_t)COUNT * INT32_MAX + 7, log_end(lab.log), 1);
+    ck_assert_uint_eq(frame->used, LEN);
+    frame_unref(frame);
+    free(bytes);
     lab_fini(&lab);
 }
 END_TEST
@@ -775,6 +821,7 @@ END_TEST
 CHECK_MAIN("log/log", what_is_appended_is_read_back_across_rolls,
            reads_hold_whole_batches_within_bytes_and_limit,
            appends_that_do_not_fit_the_end_are_refused_and_leave_the_log_good,
+           no_append_spans_more_offsets_than_a_row_of_the_index_can_tell,
            flushed_end_waits_for_the_round_and_later_appends_join_the_next,
            a_completion_older_than_a_truncation_raises_nothing,
            truncation_rounds_down_forgets_epochs_and_survives_a_power_cut,

@@ -315,6 +315,13 @@ START_TEST(compressed_records_are_not_walked)
     reseal(copy, sizeof(copy));
     ck_assert_int_eq(batch_check(copy, sizeof(copy), &info), ERR_OK);
     ck_assert_int_eq(record_cursor_init(&cursor, copy, sizeof(copy)), ERR_UNSUPPORTED_VERSION);
+    /* No codec packs so much into so little: each count costs an offset. */
+    put_u32(copy + 23, INT32_MAX - 1);
+    put_u32(copy + 57, INT32_MAX);
+    reseal(copy, sizeof(copy));
+    ck_assert_int_eq(batch_check(copy, sizeof(copy), &info), ERR_CORRUPT_MESSAGE);
+    memcpy(copy + 23, golden + 23, 4);
+    memcpy(copy + 57, golden + 57, 4);
     copy[22] = 5; /* no such codec */
     reseal(copy, sizeof(copy));
     ck_assert_int_eq(batch_check(copy, sizeof(copy), &info), ERR_CORRUPT_MESSAGE);

@@ -1,5 +1,7 @@
 #include <stdlib.h>
 
+#include "base/bytes.h"
+#include "base/crc32c.h"
 #include "unit/shard/partition_lab.h"
 
 START_TEST(a_produce_is_acknowledged_when_all_have_flushed_it)
@@ -159,6 +161,39 @@ START_TEST(bad_batches_are_refused_for_what_they_are)
     lab_pump(lab);
     ck_assert_int_eq(lab_err(good), ERR_OK);
     ck_assert_int_eq(lab_look(lab, 1).end, 1);
+    lab_free(lab);
+}
+END_TEST
+
+/* A hostile client's: what is compressed is not unpacked here, so that its count is its word. */
+START_TEST(batches_that_claim_too_many_records_are_refused_and_the_leader_leads_on)
+{
+    enum { LEN = 500000, COUNT = 3 };
+    struct partition_options options = lab_options();
+    options.segment_bytes = 8 << 20;
+    struct lab *lab = lab_new_with(check_main_seed(), &options);
+    lab_create(lab);
+    struct lab_call *call = lab_call_new(lab, REQUEST_PRODUCE);
+    struct frame *frame = call->request.frame = frame_new((size_t)LEN * COUNT);
+    for (uint8_t *at = frame->bytes; at < frame->bytes + LEN * COUNT; at += LEN) {
+        memset(at, 0xff, LEN);
+        put_u64(at, 0);
+        put_u32(at + 8, LEN - 12);
+        at[16] = 2;
+        put_u16(at + 21, 4); /* zstd */
+        put_u32(at + 23, INT32_MAX - 1);
+        put_u32(at + 57, INT32_MAX);
+        put_u32(at + 17, crc32c(0, at + 21, LEN - 21));
+    }
+    call->produce.records = frame->bytes;
+    call->produce.bytes = LEN * COUNT;
+    call->produce.acks = -1;
+    lab_call_begin(lab, 1, call);
+    lab_pump(lab);
+    ck_assert_int_eq(lab_err(call), ERR_RECORD_LIST_TOO_LARGE);
+    struct lab_call *good = lab_produce(lab, 1, -1, 1, "a");
+    lab_pump(lab);
+    ck_assert_int_eq(lab_err(good), ERR_OK);
     lab_free(lab);
 }
 END_TEST
@@ -352,6 +387,7 @@ CHECK_MAIN("shard/partition", a_produce_is_acknowledged_when_all_have_flushed_it
            many_produces_ride_in_few_frames, consumers_see_no_further_than_the_high_watermark,
            a_fetch_waits_for_bytes_min_or_its_deadline, a_canceled_part_comes_back_once,
            a_produce_times_out_by_what_it_waits_for, bad_batches_are_refused_for_what_they_are,
+           batches_that_claim_too_many_records_are_refused_and_the_leader_leads_on,
            others_than_the_leader_say_who_leads, offsets_are_listed_to_the_high_watermark,
            a_part_that_names_a_newer_epoch_waits_for_the_image,
            a_deleted_topic_gives_its_parts_back_and_leaves_no_folder,
