@@ -34,9 +34,9 @@ def chaos_load(request, tmp_path, capsys):
     """chaos_load(network=..., small_disks=..., settings=...): a Load of its own cluster."""
     made = []
 
-    def start(**arguments):
+    def start(partitions=4, **arguments):
         made.append(ChaosCluster(tmp_path / "cluster", **arguments))
-        made.append(Load(made[0], request.node.name))
+        made.append(Load(made[0], request.node.name, partitions=partitions))
         return made[1]
 
     yield start

@@ -159,6 +159,8 @@ class Load:
         return self
 
     def __exit__(self, kind, error, _):
+        if kind is not None:
+            print(self.cluster.run("topic", "describe", TOPIC).stdout.decode(), flush=True)
         for one in self.producers + self.consumers:
             one.abandon()
         verdict = "all promises kept" if kind is None else f"{kind.__name__}: {error}"
@@ -274,7 +276,7 @@ class Load:
         for partition, end in enumerate(ends):
             logs = {}
             for node in described[partition]["replicas"]:
-                folder = os.path.join(self.cluster.data(node), f"{TOPIC}-{partition}")
+                folder = self.cluster.log_folder(node, f"{TOPIC}-{partition}")
                 logs[node] = replica_batches(folder, end)
             one, first = next(iter(logs.items()))
             for node, batches in logs.items():

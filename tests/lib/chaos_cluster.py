@@ -9,7 +9,8 @@ import os
 import subprocess
 import threading
 
-from karst_cluster import Cluster, deploy_module, wait_until
+from chaos_io_errors import IoErrors
+from karst_cluster import Cluster, KARST, KARSTD, deploy_module, wait_until
 
 CLONE_NEWNET = 0x40000000
 libc = ctypes.CDLL(None, use_errno=True)
@@ -151,11 +152,16 @@ class SmallDisk:
 
 
 class Processes(deploy_module().Cluster):
-    """deploy/cluster's own, in a network of namespaces and on small disks when there are some."""
+    """deploy/cluster's own, in a network of namespaces and on small disks when there are some.
+    directories: names of a node's log.dirs; metadata: of its metadata.log.dir. io_errors: the
+    calls to them can fail."""
 
-    def __init__(self, folder, network, small_disks):
+    def __init__(self, folder, network, small_disks, directories, metadata, io_errors):
+        # pylint: disable=too-many-arguments
         super().__init__(folder)
         self.network, self.small_disks, self.disks = network, small_disks, {}
+        self.directories, self.metadata = directories, metadata
+        self.io_errors = {} if io_errors else None
 
     def host(self, node):
         return self.network.address(node) if self.network else super().host(node)
@@ -165,19 +171,48 @@ class Processes(deploy_module().Cluster):
             self.disks[node] = SmallDisk(self.path(node, "data"), self.small_disks[node])
         super().format(node)
 
+    def write_config(self, node):
+        super().write_config(node)
+        with open(self.path(node, "karst.conf"), "r+", encoding="utf-8") as file:
+            lines = [line for line in file if not line.startswith("log.dirs")]
+            names = ",".join(self.path(node, name) for name in self.directories)
+            lines += [f"log.dirs = {names}\n",
+                      f"metadata.log.dir = {self.path(node, self.metadata)}\n"]
+            file.seek(0)
+            file.truncate()
+            file.writelines(lines)
+        if self.io_errors is not None:
+            self.io_errors[node] = IoErrors(self.path(node, "io_errors"))
+
+    @contextlib.contextmanager
+    def preloaded(self, node):
+        if self.io_errors is None:
+            yield
+            return
+        added = self.io_errors[node].environment()
+        os.environ.update(added)
+        try:
+            yield
+        finally:
+            for name in added:
+                del os.environ[name]
+
     def start(self, node):
         with self.network.at(node) if self.network else contextlib.nullcontext():
-            super().start(node)
+            with self.preloaded(node):
+                super().start(node)
 
 
 class ChaosCluster(Cluster):
     """karst_cluster.Cluster, moved by calls, not by the program. small_disks: MiB by node."""
 
-    def __init__(self, folder, brokers=3, settings=(), network=False, small_disks=None):
-        # pylint: disable=super-init-not-called
+    def __init__(self, folder, brokers=3, settings=(), network=False, small_disks=None,
+                 directories=("data",), metadata="data", io_errors=False):
+        # pylint: disable=super-init-not-called,too-many-arguments
         self.folder, self.brokers = str(folder), brokers
         self.network = Network(range(1, brokers + 1)) if network else None
-        self.processes = Processes(self.folder, self.network, small_disks or {})
+        self.processes = Processes(self.folder, self.network, small_disks or {}, directories,
+                                   metadata, io_errors)
         try:
             pairs = dict(setting.split("=", 1) for setting in settings)
             self.processes.create(brokers, min(3, brokers), 0,
@@ -205,8 +240,30 @@ class ChaosCluster(Cluster):
     def disk(self, node):
         return self.processes.disks[node]
 
-    def data(self, node):
-        return self.processes.path(node, "data")
+    def io(self, node):
+        return self.processes.io_errors[node]
+
+    def directory(self, node, name):
+        return self.processes.path(node, name)
+
+    def log_folder(self, node, name):
+        """Where a broker has the log of a partition."""
+        paths = [os.path.join(self.processes.path(node, directory), name)
+                 for directory in self.processes.directories]
+        found = [path for path in paths if os.path.exists(path)]
+        assert len(found) == 1, f"broker {node} has {name} in {found}"
+        return found[0]
+
+    def begin(self, *arguments):
+        """karst ARGUMENTS, running; nobody hears what it says."""
+        # pylint: disable-next=consider-using-with
+        return subprocess.Popen([KARST, *arguments], env=self.environment(),
+                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL)
+
+    def verify(self, node):
+        """karstd verify, of a broker that does not run."""
+        return command(KARSTD, "verify", self.processes.path(node, "karst.conf"))
 
     def controller_now(self):
         return wait_until(lambda: max(self.controller(), 0), "a controller")

@@ -1,11 +1,13 @@
 """What is done to a cluster under load, by the tests of tests/chaos and at random by the storm.
 Each fault ends with everything healed, and with acknowledgements in all partitions again."""
 import contextlib
+import errno
 import os
 import signal
 import time
 
 from chaos_checker import TOPIC
+from chaos_io_errors import ALWAYS, ANY_SYNC, FAIL, READ, SHORT, SYNC, TORN, WRITE
 from karst_cluster import wait_until
 
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "0"))
@@ -151,4 +153,107 @@ def fill_all(load, leave, seconds):
         cluster.karst("consume", TOPIC, "--from-beginning", "--max-messages", "1")
         for node in nodes:
             cluster.disk(node).empty()
+    load.wait_for_acks()
+
+
+# ---- calls to the disk that fail or last; directory: a name of the broker's ----
+
+
+def ended(load, node):
+    return lambda: load.cluster.pid(node) is None
+
+
+def end(load, node, number):
+    """In order or at once, or it has ended by itself."""
+    if load.cluster.pid(node):
+        load.cluster.signal(node, number, 60)
+
+
+def fail_sync(load, node, directory, kind=FAIL, skip=0, number=signal.SIGTERM):
+    """One sync fails, and every later one would succeed: the directory is offline all the same, and
+    the broker does not start on it before it was verified (R14). The others go on."""
+    # pylint: disable=too-many-arguments
+    cluster, path = load.cluster, load.cluster.directory(node, directory)
+    mark = os.path.join(path, ".failed_sync")
+    with load.fault(f"sync fails, {directory} of {node}"):
+        rule = cluster.io(node).add(ANY_SYNC, f"{path}*", kind=kind, skip=skip)
+        cluster.io(node).wait_for_hits(rule)
+        load.wait_for_acks()
+        wait_until(lambda: os.path.exists(mark), f"{mark}, or a restart would believe the cache")
+        end(load, node, number)
+        cluster.io(node).clear()
+        cluster.start(node)
+        wait_until(ended(load, node), f"broker {node} refuses {path}, which was not verified")
+        assert "karstd verify" in cluster.log(node)[-1000:], cluster.log(node)[-1000:]
+        cluster.verify(node)
+        cluster.start(node)
+    load.wait_for_acks()
+
+
+def fail_write(load, node, directory, error=errno.EIO):
+    """To a log of the load, half of it is written. What the broker led there is led by others; on a
+    full disk the log is mended at once, else with the next start (R19)."""
+    cluster = load.cluster
+    with load.fault(f"a write fails, {directory} of {node}: {errno.errorcode[error]}"):
+        rule = cluster.io(node).add(WRITE, f"{cluster.directory(node, directory)}/{TOPIC}-*.log",
+                                    kind=TORN, error=error)
+        cluster.io(node).wait_for_hits(rule)
+        load.wait_for_acks()
+        cluster.io(node).clear()
+        if error != errno.ENOSPC:
+            end(load, node, signal.SIGTERM)
+            cluster.start(node)
+    load.wait_for_acks()
+
+
+def shorten(load, node, seconds):
+    """Reads and writes bring half of what was asked, which nobody may notice."""
+    with load.fault(f"short reads and writes on {node}"):
+        rule = load.cluster.io(node).add(READ | WRITE, "*", kind=SHORT, percent=50, left=ALWAYS)
+        load.cluster.io(node).wait_for_hits(rule)
+        stay(seconds)
+        load.cluster.io(node).clear()
+    load.wait_for_acks()
+
+
+def fail_reads(load, node, seconds, percent=100):
+    """Of logs of the load, while somebody reads all from the beginning. Others lead what it led,
+    until it starts again."""
+    cluster = load.cluster
+    with load.fault(f"{percent} % of reads fail on {node}"):
+        cluster.io(node).add(READ, f"*/{TOPIC}-*.log", percent=percent, left=ALWAYS)
+        with cluster.begin("consume", TOPIC, "--from-beginning") as reader:
+            stay(seconds)
+            reader.kill()
+        load.wait_for_acks()
+        cluster.io(node).clear()
+        end(load, node, signal.SIGTERM)
+        cluster.start(node)
+    load.wait_for_acks()
+
+
+def slow_syncs(load, node, directory, ms, seconds):
+    cluster = load.cluster
+    with load.fault(f"syncs take {ms} ms, {directory} of {node}"):
+        rule = cluster.io(node).add(ANY_SYNC, f"{cluster.directory(node, directory)}*", error=0,
+                                    delay_ms=ms, left=ALWAYS)
+        cluster.io(node).wait_for_hits(rule)
+        stay(seconds)
+        load.wait_for_acks()
+        cluster.io(node).clear()
+    load.wait_for_acks()
+
+
+def fail_metadata(load, node, calls=SYNC, kind=FAIL, error=errno.EIO):
+    """The metadata log can not be kept: the broker ends at once, and starts again when it can."""
+    # pylint: disable=too-many-arguments
+    cluster = load.cluster
+    with load.fault(f"metadata log fails, {node}"):
+        rule = cluster.io(node).add(calls, "*/__cluster_metadata-0/*", kind=kind, error=error)
+        while not cluster.io(node).hits(rule):  # something to write there
+            cluster.run("topic", "create", f"topic-{time.monotonic_ns()}")
+        wait_until(ended(load, node), f"broker {node} ends")
+        load.wait_for_acks()
+        cluster.io(node).clear()
+        cluster.start(node)
     load.wait_for_acks()
