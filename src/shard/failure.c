@@ -91,7 +91,7 @@ bool failures_fill(struct shard *shard, Karst__HeartbeatRequest *request)
 {
     const struct shard_config *config = shard->config;
     const struct failures *failures = &shard->lifecycle.failures;
-    struct arena *arena = shard_scratch(shard);
+    struct arena *arena = &shard->scratch;
     if (failures->count == 0 && failures->disks == 0)
         return true;
     Karst__LostReplica *rows = arena_calloc(arena, failures->count + 1, sizeof(*rows));

@@ -313,6 +313,7 @@ static void lifecycle_heartbeat(struct shard *shard)
     request.has_want_shutdown = life->state == LIFECYCLE_LEAVING;
     request.want_shutdown = life->state == LIFECYCLE_LEAVING;
     struct frame *frame = NULL;
+    arena_reset(&shard->scratch); /* once: what is filled in stays until the frame is made */
     if (failures_fill(shard, &request) && space_fill(shard, &request) && ends_fill(shard, &request))
         frame = wire_frame(&(struct wire_frame_args){
             .kind = WIRE_REQUEST, .method = WIRE_HEARTBEAT, .message = &request.base});

@@ -1,5 +1,6 @@
 #include <stdlib.h>
 
+#include "base/canary.h"
 #include "shard/internal.h"
 
 enum {
@@ -128,6 +129,31 @@ static bool request_has_error(const struct request *request)
     return false;
 }
 
+/* R10: the clock is read again when it replies. The owners had a lease when they answered their
+ * parts, but these may have waited for this shard, and another broker may lead since then; what the
+ * in-sync replicas have acknowledged stays true. */
+static void request_review_lease(struct shard *shard, struct request *request)
+{
+    bool needs_lease = request->type == REQUEST_FETCH || request->type == REQUEST_LIST_OFFSETS ||
+                       (request->type == REQUEST_PRODUCE && request->acks == 1);
+    if (!needs_lease || shard_lease_valid(shard, shard_now_ns(shard)) ||
+        CANARY("shard_answers_after_its_lease") || CANARY("replica_serves_without_lease"))
+        return;
+    for (uint32_t i = 0; i < request->part_count; i++) {
+        struct part *part = request_part(request, i);
+        if (!part->back || part->err != ERR_OK)
+            continue;
+        part->err = ERR_NOT_LEADER_OR_FOLLOWER;
+        if (request->type == REQUEST_PRODUCE)
+            ((struct produce_part *)part)->base_offset = -1;
+        if (request->type != REQUEST_FETCH)
+            continue;
+        struct fetch_part *fetch = (struct fetch_part *)part;
+        frame_unref(fetch->records);
+        fetch->records = NULL;
+    }
+}
+
 static void request_answer(struct shard *shard, struct request *request)
 {
     struct session *session = request_session(shard, request);
@@ -139,6 +165,7 @@ static void request_answer(struct shard *shard, struct request *request)
     list_remove(&request->link);
     session->request_count--;
     session->fetch_bytes -= request->bytes_max;
+    request_review_lease(shard, request);
     if (!request->silent) {
         session->codec->encode(shard, session, request);
     } else if (request_has_error(request)) {

@@ -42,7 +42,7 @@ bool space_fill(struct shard *shard, Karst__HeartbeatRequest *request)
     if (shard->lifecycle.full_disks == 0)
         return true;
     request->full_directories =
-        arena_calloc(shard_scratch(shard), DIRECTORIES_MAX, sizeof(*request->full_directories));
+        arena_calloc(&shard->scratch, DIRECTORIES_MAX, sizeof(*request->full_directories));
     if (request->full_directories == NULL)
         return false;
     for (size_t i = 0; i < config->directory_count; i++)

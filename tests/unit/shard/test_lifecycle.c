@@ -409,6 +409,27 @@ START_TEST(what_the_controller_asks_of_logs_is_told_with_the_next_heartbeat)
 }
 END_TEST
 
+/* All that a heartbeat says lies side by side until it is packed. */
+START_TEST(a_heartbeat_says_at_once_what_failed_and_what_was_asked)
+{
+    setup(2, 2);
+    for (int32_t i = 0; i < 3; i++) {
+        struct partition_table *table = fake_table(&lab, 0, (unsigned)i % LAB_SHARDS);
+        struct partition_id id = lab_partition_id(i);
+        table->host.replica_failed(table->host.self, &id, 0, ERR_REPLICA_NOT_AVAILABLE);
+    }
+    lab.nodes[1].asks_ends = true;
+    while (lab.nodes[1].ends_told < 3)
+        lab_run(&lab, 1);
+    ck_assert_uint_eq(lab.nodes[1].failed_replicas, 3);
+    ck_assert_int_ge(lab.nodes[1].ends_sum, 100 + 101 + 102);
+    lab.nodes[1].asks_ends = false;
+    lab_run(&lab, 500);
+    ck_assert_uint_eq(lab.nodes[1].failed_replicas, 3);
+    lab_fini(&lab);
+}
+END_TEST
+
 CHECK_MAIN("shard/lifecycle", a_broker_registers_and_all_its_shards_have_the_lease,
            heartbeats_tell_the_offset_that_all_shards_have,
            the_lease_ends_with_the_session_after_the_last_answered_heartbeat,
@@ -425,4 +446,5 @@ CHECK_MAIN("shard/lifecycle", a_broker_registers_and_all_its_shards_have_the_lea
            a_broker_whose_last_directory_failed_ends_itself,
            a_broker_whose_last_directory_failed_does_not_wait_for_a_silent_controller,
            heartbeats_say_which_replicas_failed_until_they_work_again,
+           a_heartbeat_says_at_once_what_failed_and_what_was_asked,
            what_the_controller_asks_of_logs_is_told_with_the_next_heartbeat)

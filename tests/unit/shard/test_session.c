@@ -492,6 +492,39 @@ START_TEST(producer_ids_are_never_given_twice)
 }
 END_TEST
 
+static err_t produce_answered_late(int acks)
+{
+    int32_t index = 0;
+    struct partition_id id = lab_partition_id(index);
+    struct partition_table *owner = fake_table(&lab, 0, partition_shard(&id, LAB_SHARDS));
+    env_conn conn = lab_connect(&lab, 0);
+    owner->hold = true;
+    lab.nodes[0].silent = true;
+    lab_run(&lab, 1500);
+    uint32_t correlation = lab_produce(&lab, conn, acks, 1500, &index, 1);
+    lab_run(&lab, 800);
+    struct shard_view view;
+    for (unsigned i = 0; i < LAB_SHARDS; i++) {
+        shard_look(lab.nodes[0].shards[i], &view);
+        ck_assert(!view.lease_valid);
+    }
+    fake_release(owner);
+    Karst__ProduceReply *reply =
+        (Karst__ProduceReply *)lab_reply(&lab, conn, correlation, WIRE_PRODUCE, &arena);
+    return reply->partitions[0]->error;
+}
+
+START_TEST(an_answer_that_is_late_is_not_told_without_a_lease)
+{
+    setup(1);
+    ck_assert_int_eq(produce_answered_late(1), ERR_NOT_LEADER_OR_FOLLOWER);
+    teardown();
+    setup(1);
+    ck_assert_int_eq(produce_answered_late(-1), ERR_OK); /* the in-sync replicas have it */
+    teardown();
+}
+END_TEST
+
 CHECK_MAIN("shard/session", nothing_is_heard_before_the_hello,
            a_connection_that_never_says_hello_is_closed,
            a_hello_that_is_wrong_is_told_why_and_closed, a_second_hello_closes_the_connection,
@@ -507,4 +540,4 @@ CHECK_MAIN("shard/session", nothing_is_heard_before_the_hello,
            a_closed_connection_takes_its_waits_back,
            a_node_that_is_killed_with_requests_everywhere_frees_them_all,
            metadata_is_answered_from_the_image, before_the_first_image_metadata_says_so,
-           producer_ids_are_never_given_twice)
+           producer_ids_are_never_given_twice, an_answer_that_is_late_is_not_told_without_a_lease)
