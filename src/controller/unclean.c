@@ -27,8 +27,9 @@ struct question {
     leader_epoch_t leader_epoch;
     uint64_t deadline_ns;
     uint8_t count;
-    struct {
+    struct answer {
         node_id_t node;
+        broker_epoch_t broker_epoch; /* R2: the log that the next life recovers may be another */
         leader_epoch_t last_epoch;
         offset_t end;
     } answers[REPLICAS_MAX];
@@ -52,12 +53,29 @@ void unclean_forget(struct controller *c)
     table_clear(&c->questions);
 }
 
-static bool question_answered(const struct question *question, node_id_t node)
+/* By this life of the broker. */
+static bool answer_stands(const struct controller *c, const struct answer *answer)
+{
+    const struct image_broker *broker = image_broker(view(c), answer->node);
+    return broker != NULL && broker->epoch == answer->broker_epoch;
+}
+
+static bool question_answered(const struct controller *c, const struct question *question,
+                              node_id_t node)
 {
     for (uint8_t i = 0; i < question->count; i++)
         if (question->answers[i].node == node)
-            return true;
+            return answer_stands(c, &question->answers[i]);
     return false;
+}
+
+/* Its place, that of an earlier life's too; NULL: there is none. */
+static struct answer *question_place(struct question *question, node_id_t node)
+{
+    for (uint8_t i = 0; i < question->count; i++)
+        if (question->answers[i].node == node)
+            return &question->answers[i];
+    return question->count == REPLICAS_MAX ? NULL : &question->answers[question->count++];
 }
 
 /* ---- the election ---- */
@@ -113,7 +131,8 @@ static node_id_t question_longest(const struct controller *c, const struct quest
 {
     int best = -1;
     for (int i = 0; i < question->count; i++) {
-        if (!may_lead(c, &question->id, p, question->answers[i].node))
+        if (!answer_stands(c, &question->answers[i]) ||
+            !may_lead(c, &question->id, p, question->answers[i].node))
             continue;
         bool newer =
             best < 0 || question->answers[i].last_epoch > question->answers[best].last_epoch;
@@ -145,7 +164,7 @@ static void question_try(struct controller *c, struct question *question)
     bool all = true;
     for (int i = 0; i < p->replica_count; i++)
         if (may_lead(c, &question->id, p, p->replicas[i]))
-            all = all && question_answered(question, p->replicas[i]);
+            all = all && question_answered(c, question, p->replicas[i]);
     if (!all && c->now_ns < question->deadline_ns)
         return;
     node_id_t leader = question_longest(c, question, p);
@@ -250,12 +269,13 @@ void unclean_take(struct controller *c, const Karst__HeartbeatRequest *request)
         const struct image_partition *p = image_partition(view(c), &id);
         if (question == NULL || p == NULL || row->leader_epoch != question->leader_epoch ||
             image_partition_replica_index(p, request->node_id) < 0 ||
-            question_answered(question, request->node_id) || question->count == REPLICAS_MAX)
+            question_answered(c, question, request->node_id))
             continue;
-        question->answers[question->count].node = request->node_id;
-        question->answers[question->count].last_epoch = row->last_epoch;
-        question->answers[question->count].end = row->end;
-        question->count++;
+        struct answer *answer = question_place(question, request->node_id);
+        if (answer == NULL)
+            continue;
+        *answer =
+            (struct answer){request->node_id, request->broker_epoch, row->last_epoch, row->end};
         question_try(c, question);
     }
 }
@@ -272,7 +292,7 @@ void unclean_ask(struct controller *c, node_id_t node, Karst__HeartbeatReply *re
     table_for_each (struct question, question, &c->questions) {
         const struct image_partition *p = image_partition(view(c), &question->id);
         if (p == NULL || reply->n_asked == QUESTION_ROWS_MAX ||
-            image_partition_replica_index(p, node) < 0 || question_answered(question, node))
+            image_partition_replica_index(p, node) < 0 || question_answered(c, question, node))
             continue;
         Karst__LogEnd *row = rows[reply->n_asked++];
         row->topic_id = reply_uuid(c, &question->id.topic);

@@ -141,8 +141,26 @@ START_TEST(who_died_after_its_answer_is_not_elected)
 }
 END_TEST
 
+/* What a process said of its log says nothing of the log that its next life has recovered (R2). */
+START_TEST(the_answer_of_an_earlier_life_counts_no_more)
+{
+    struct lab lab;
+    struct partition_id id = leaderless(&lab);
+    ck_assert_int_eq(order(&lab, &id), ERR_OK);
+    beat(&lab, 2, &id, 1, 0, 100);
+    lab_join(&lab, 2, 1);
+    ck_assert_uint_eq(beat(&lab, 2, &id, 0, -2, 0), 1); /* it is asked again */
+    beat(&lab, 3, &id, 1, 0, 80);
+    beat(&lab, 4, &id, 1, 0, 20);
+    ck_assert_int_eq(lab_partition(&lab, &id)->leader, NO_NODE); /* 2 has not said yet */
+    beat(&lab, 2, &id, 1, 0, 50);
+    ck_assert_int_eq(lab_partition(&lab, &id)->leader, 3);
+    lab_fini(&lab);
+}
+END_TEST
+
 CHECK_MAIN("controller/unclean", the_log_of_the_latest_epoch_wins_over_a_longer_one,
            one_that_does_not_answer_is_waited_for_so_long,
            without_any_answer_nobody_is_chosen_blindly,
            a_member_that_comes_back_meanwhile_leads_and_nothing_is_lost,
-           who_died_after_its_answer_is_not_elected)
+           who_died_after_its_answer_is_not_elected, the_answer_of_an_earlier_life_counts_no_more)
