@@ -25,6 +25,8 @@ enum {
 
 static const char all_failed[] =
     "every log directory has failed; see the lines above, and the disks";
+static const char superseded[] = "a newer process has registered under this node id: this one must "
+                                 "end; see that node.id is used once";
 
 static void lifecycle_exit(struct shard *shard, int code, const char *why)
 {
@@ -142,19 +144,21 @@ static void lifecycle_registered(struct shard *shard, void *context, err_t err, 
     const Karst__RegisterBrokerReply *reply = (const Karst__RegisterBrokerReply *)message;
     if (err == ERR_OK)
         err = reply->error;
+    const char *said = reply != NULL && reply->message != NULL ? reply->message : err_sentence(err);
+    if (err == ERR_STALE_BROKER_EPOCH) { /* R2: by one that registered while this one tried to */
+        lifecycle_exit(shard, 1, superseded);
+        return;
+    }
     if (err == ERR_INCONSISTENT_CLUSTER_ID || err == ERR_UNSUPPORTED_VERSION ||
         err == ERR_LOG_DIR_NOT_FOUND) {
         char why[300];
-        const char *said =
-            reply != NULL && reply->message != NULL ? reply->message : err_sentence(err);
         snprintf(why, sizeof(why), "the controller refuses this broker for good: %s", said);
         lifecycle_exit(shard, 1, why);
         return;
     }
     uint64_t now = env_now(shard->env);
     if (err != ERR_OK) {
-        log_warn("registration as broker %d failed, trying again: %s", shard->config->node,
-                 err_sentence(err));
+        log_warn("registration as broker %d failed, trying again: %s", shard->config->node, said);
         lifecycle_start_timer(shard, now + LIFECYCLE_RETRY_NS);
         return;
     }
@@ -283,9 +287,7 @@ static void lifecycle_heartbeat_done(struct shard *shard, void *context, err_t e
         return;
     case ERR_STALE_BROKER_EPOCH:
         /* R2: somebody else is this broker now; two must not write as one. */
-        lifecycle_exit(shard, 1,
-                       "a newer process has registered under this node id: this one must end; see "
-                       "that node.id is used once");
+        lifecycle_exit(shard, 1, superseded);
         return;
     case ERR_BROKER_ID_NOT_REGISTERED:
         if (life->state == LIFECYCLE_RUNNING) {
@@ -393,9 +395,7 @@ void lifecycle_applied(struct shard *shard, unsigned from, int64_t offset)
         if (self != NULL && shard->lease.broker_epoch >= 0 &&
             self->epoch > shard->lease.broker_epoch &&
             !uuid_equal(&self->incarnation, &shard->config->incarnation)) {
-            lifecycle_exit(shard, 1,
-                           "a newer process has registered under this node id: this one must end; "
-                           "see that node.id is used once");
+            lifecycle_exit(shard, 1, superseded);
             return;
         }
     }

@@ -209,6 +209,19 @@ START_TEST(a_cluster_that_is_not_ours_ends_the_process)
 }
 END_TEST
 
+/* Its registration was lost on the way, and another process' came meanwhile (R2). */
+START_TEST(a_process_superseded_before_it_registered_ends_itself)
+{
+    lab_init(&lab, 1, check_main_seed());
+    lab.nodes[0].register_err = ERR_STALE_BROKER_EPOCH;
+    lab_settle(&lab, 1);
+    ck_assert(lab.nodes[0].exited);
+    ck_assert_int_eq(lab.nodes[0].exit_code, 1);
+    ck_assert_ptr_nonnull(strstr(lab.nodes[0].exit_why, "node id"));
+    lab_fini(&lab);
+}
+END_TEST
+
 /* Is the marker of a clean stop there? */
 static bool clean(unsigned node)
 {
@@ -447,4 +460,5 @@ CHECK_MAIN("shard/lifecycle", a_broker_registers_and_all_its_shards_have_the_lea
            a_broker_whose_last_directory_failed_does_not_wait_for_a_silent_controller,
            heartbeats_say_which_replicas_failed_until_they_work_again,
            a_heartbeat_says_at_once_what_failed_and_what_was_asked,
-           what_the_controller_asks_of_logs_is_told_with_the_next_heartbeat)
+           what_the_controller_asks_of_logs_is_told_with_the_next_heartbeat,
+           a_process_superseded_before_it_registered_ends_itself)
