@@ -122,7 +122,9 @@ static bool append_needs_roll(const struct log *log, const struct append_plan *p
 
 static err_t append_make_room(struct log *log, const struct append_plan *plan)
 {
-    err_t err = segment_open_active(log);
+    err_t err = segment_sweep(log);
+    if (err == ERR_OK)
+        err = segment_open_active(log);
     if (err == ERR_OK)
         err = index_start_buffer(log);
     if (err == ERR_OK)

@@ -73,8 +73,8 @@ static err_t cut_index(struct log *log, offset_t cut)
  * the recovery point and never a hole below it. */
 static err_t cut_files(struct log *log, size_t idx, const struct log_point *point)
 {
-    err_t err = ERR_OK;
-    if (log->saved.recovery.offset > point->offset)
+    err_t err = segment_sweep(log);
+    if (err == ERR_OK && log->saved.recovery.offset > point->offset)
         err = log_save_checkpoint(log, true, false);
     if (err == ERR_OK)
         err = cut_later_segments(log, idx);
@@ -176,6 +176,8 @@ err_t log_reset(struct log *log, offset_t offset)
     };
     offset_t *bases = calloc(log->segment_count, sizeof(bases[0]));
     err_t err = bases == NULL ? ERR_NO_MEMORY : log_settle(log);
+    if (err == ERR_OK)
+        err = segment_sweep(log);
     if (err == ERR_OK)
         err = checkpoint_save(log, &what, true);
     if (err == ERR_OK) {

@@ -331,10 +331,11 @@ err_t log_dir_open(struct env_disk *disk, struct log_dir_state *ret_state)
         err = folders_identify(disk, &state);
     if (err == ERR_OK)
         err = manifest_join(listing, &set);
-    if (err == ERR_OK && fold)
+    if (err == ERR_OK && fold) {
         err = manifests_fold(disk, listing, &set);
-    if (err == ERR_NOT_ENOUGH_SPACE)
-        err = ERR_OK; /* R16: a full disk keeps nobody from starting; the next start folds them */
+        if (err == ERR_NOT_ENOUGH_SPACE)
+            err = ERR_OK; /* R16: a full disk keeps nobody from starting; the next start does it */
+    }
     if (err == ERR_OK)
         err = clean_remove(disk);
     manifest_set_fini(&set);

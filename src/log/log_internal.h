@@ -237,8 +237,10 @@ struct log {
     bool mendable; /* the failure: log_truncate mends it */
     bool cutting;  /* a truncation to cut failed half way: it must be done again first */
     struct log_point cut;
-    bool unsettled; /* created, not yet durable */
-    bool detached;  /* closed while a sync is in flight */
+    bool unsettled;    /* created, not yet durable */
+    offset_t leftover; /* base of a segment's file whose making failed: it goes before the next
+                          append, and with what mends the log; -1: none */
+    bool detached;     /* closed while a sync is in flight */
 
     struct segment *segments; /* rising; the last one is active */
     size_t segment_count, segment_capacity;
@@ -280,6 +282,8 @@ void segment_grow_ahead(struct log *log);
 err_t segment_roll(struct log *log);
 /* A new, empty, last segment; its name is durable on return (R17). */
 err_t segment_create(struct log *log, offset_t base);
+/* Deletes, durably, what a failed roll left. */
+err_t segment_sweep(struct log *log);
 void segment_forget_file(struct log *log, struct log_file *file);
 err_t segment_unlink(struct log *log, offset_t base); /* and its index; open files are forgotten */
 /* Everything past the active segment's batches reads as zeros. Not durable. */

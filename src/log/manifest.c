@@ -93,11 +93,24 @@ static void row_make(uint8_t row[ROW_BYTES], uint32_t kind, const struct partiti
     row_seal(row);
 }
 
+static void row_id(const uint8_t row[ROW_BYTES], struct partition_id *ret_id)
+{
+    memcpy(ret_id->topic.b, row + 4, sizeof(ret_id->topic.b));
+    ret_id->index = (int32_t)get_u32(row + 20);
+}
+
+static void row_remove(struct manifest_set *set, const uint8_t row[ROW_BYTES])
+{
+    struct partition_id id;
+    row_id(row, &id);
+    set_remove(set, &id);
+}
+
 static err_t row_apply(const uint8_t row[ROW_BYTES], struct manifest_set *set, bool *ret_removed)
 {
-    struct partition_id id = {.index = (int32_t)get_u32(row + 20)};
+    struct partition_id id;
     uint32_t kind = get_u32(row);
-    memcpy(id.topic.b, row + 4, sizeof(id.topic.b));
+    row_id(row, &id);
     if (kind == KIND_ADDED)
         return manifest_set_add(set, &id);
     if (kind != KIND_REMOVED)
@@ -206,10 +219,10 @@ static err_t manifest_write(struct manifest *manifest, uint8_t row[ROW_BYTES])
     if (manifest->end == 0) {
         row_head(head);
         err = manifest_append(manifest, head);
-        if (err == ERR_OK)
-            err = disk->sync_names(disk->self, "");
         if (err != ERR_OK)
-            manifest->failed = manifest->end > 0; /* of the name's sync nothing is known */
+            return err;
+        err = disk->sync_names(disk->self, "");
+        manifest->failed = err != ERR_OK; /* R14: of the name's sync nothing is known */
     }
     return err == ERR_OK ? manifest_append(manifest, row) : err;
 }
@@ -268,12 +281,19 @@ static err_t manifest_replace(struct manifest *manifest, const uint8_t *rows, si
     if (manifest->end == 0)
         row_head(both);
     memcpy(both + head, rows, len);
-    err = small_file_replace(disk, "", manifest->name, both, head + len);
+    err = small_file_write_aside(disk, manifest->name, both, head + len, true);
     free(both);
+    if (err != ERR_OK) {
+        manifest->failed = err != ERR_NOT_ENOUGH_SPACE; /* then it is as it was */
+        return err;
+    }
+    err = small_file_put_in_place(disk, manifest->name);
+    if (err == ERR_OK)
+        err = disk->sync_names(disk->self, "");
     if (err == ERR_OK)
         err = disk->open(disk->self, manifest->name, 0, &file);
     if (err != ERR_OK) {
-        manifest->failed = err != ERR_NOT_ENOUGH_SPACE; /* then it is as it was */
+        manifest->failed = true; /* which of the two files it is now, nobody knows */
         return err;
     }
     disk->close(disk->self, manifest->file);
@@ -282,29 +302,33 @@ static err_t manifest_replace(struct manifest *manifest, const uint8_t *rows, si
     return ERR_OK;
 }
 
+/* The set is ahead of the file by what is added, and lacks nothing that the file may have: a
+ * removal that finds nothing would leave the row. After a failed sync that is not known. */
 err_t manifest_change(struct manifest *manifest, bool add, const struct partition_id *ids,
                       size_t count)
 {
-    uint8_t *rows = calloc(count + 1, ROW_BYTES); /* never nothing */
     size_t len = 0;
+    err_t err = ERR_OK;
+    if (!add && manifest->failed)
+        return ERR_KAFKA_STORAGE_ERROR;
+    uint8_t *rows = calloc(count + 1, ROW_BYTES); /* never nothing */
     if (rows == NULL)
         return ERR_NO_MEMORY;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && err == ERR_OK; i++) {
         if (manifest_set_has(&manifest->set, &ids[i]) == add)
             continue;
         row_make(rows + len, add ? KIND_ADDED : KIND_REMOVED, &ids[i]);
         len += ROW_BYTES;
-    }
-    err_t err = len == 0           ? ERR_OK
-                : len == ROW_BYTES ? manifest_write(manifest, rows)
-                                   : manifest_replace(manifest, rows, len);
-    free(rows);
-    for (size_t i = 0; i < count && err == ERR_OK; i++) {
         if (add)
             err = manifest_set_add(&manifest->set, &ids[i]);
-        else
-            set_remove(&manifest->set, &ids[i]);
     }
+    if (err == ERR_OK && len > 0)
+        err = len == ROW_BYTES ? manifest_write(manifest, rows)
+                               : manifest_replace(manifest, rows, len);
+    /* What was added in vain, or is removed now: the rows say which. */
+    for (size_t at = 0; at < len && add == (err != ERR_OK); at += ROW_BYTES)
+        row_remove(&manifest->set, rows + at);
+    free(rows);
     return err;
 }
 

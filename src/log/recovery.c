@@ -502,6 +502,7 @@ err_t log_open(const struct log_open_args *args, struct log **ret_log,
     log->options = *args->options;
     log->upcalls = args->upcalls;
     log->epochs.unsaved_from = INT64_MAX;
+    log->leftover = -1;
     list_init(&log->files);
     log_init_rounds(log);
     log_forget_hints(log);

@@ -19,13 +19,10 @@ err_t segments_reserve(struct log *log, size_t count)
 
 /* ---- open files ---- */
 
-static struct log_file *segment_add_file(struct log *log, env_file file, offset_t base)
+/* Zeroed but for its file. */
+static struct log_file *segment_add_file(struct log *log, struct log_file *f, offset_t base)
 {
-    struct log_file *f = calloc(1, sizeof(*f));
-    if (f == NULL)
-        return NULL;
     f->log = log;
-    f->file = file;
     f->base = base;
     list_push_back(&log->files, &f->link);
     return f;
@@ -65,12 +62,13 @@ err_t segment_open_active(struct log *log)
     err = disk->size(disk->self, file, &size);
     if (err == ERR_OK && size < segment->bytes)
         err = ERR_CORRUPT;
-    if (err == ERR_OK && (log->active = segment_add_file(log, file, segment->base)) == NULL)
-        err = ERR_NO_MEMORY;
-    if (err != ERR_OK) {
+    struct log_file *active = err == ERR_OK ? calloc(1, sizeof(*active)) : NULL;
+    if (active == NULL) {
         disk->close(disk->self, file);
-        return err;
+        return err == ERR_OK ? ERR_NO_MEMORY : err;
     }
+    active->file = file;
+    log->active = segment_add_file(log, active, segment->base);
     log->active_file_bytes = size;
     index_resume(log);
     int64_t timestamp;
@@ -266,44 +264,88 @@ void segment_grow_ahead(struct log *log)
 
 /* ---- rolls ---- */
 
-static err_t segment_create_file(struct log *log, offset_t base, env_file *ret_file)
+/* A segment that is made, and not yet one of the log's. */
+struct new_segment {
+    offset_t base;
+    struct log_file *file;
+};
+
+static err_t segment_make_file(struct log *log, env_file file)
 {
     struct env_disk *disk = log->disk;
     uint64_t size;
-    err_t err = segment_open_file(log, base, ENV_OPEN_CREATE, ret_file);
-    if (err != ERR_OK)
-        return err;
     /* Left by a roll that failed: it enters service only empty (R13). */
-    err = disk->size(disk->self, *ret_file, &size);
+    err_t err = disk->size(disk->self, file, &size);
     if (err == ERR_OK && size > 0)
-        err = disk->set_size(disk->self, *ret_file, 0);
+        err = disk->set_size(disk->self, file, 0);
     /* R17: the name is durable before any data is in it. log_settle_files does so for a new log. */
     if (err == ERR_OK && !log->unsettled)
         err = disk->sync_names(disk->self, log->directory);
-    if (err != ERR_OK)
-        disk->close(disk->self, *ret_file);
     return err;
 }
 
-err_t segment_create(struct log *log, offset_t base)
+/* Its name must not stay: the segment before it grows on, and a start would find both at odds. */
+static void segment_give_up(struct log *log, const struct new_segment *segment, env_file file)
+{
+    log->disk->close(log->disk->self, file);
+    log->leftover = segment->base;
+    (void)segment_sweep(log); /* else before the next append */
+}
+
+static err_t segment_make(struct log *log, struct new_segment *segment)
 {
     env_file file;
     err_t err = segments_reserve(log, log->segment_count + 1);
     if (err != ERR_OK)
         return err;
-    err = segment_create_file(log, base, &file);
-    if (err != ERR_OK)
-        return err;
-    struct log_file *active = segment_add_file(log, file, base);
-    if (active == NULL) {
-        log->disk->close(log->disk->self, file);
+    segment->file = calloc(1, sizeof(*segment->file));
+    if (segment->file == NULL)
         return ERR_NO_MEMORY;
+    err = segment_open_file(log, segment->base, ENV_OPEN_CREATE, &file);
+    if (err == ERR_OK) {
+        err = segment_make_file(log, file);
+        if (err != ERR_OK)
+            segment_give_up(log, segment, file);
     }
-    log->active = active;
-    log->active_file_bytes = 0;
-    log->segments[log->segment_count++] = (struct segment){.base = base, .max_timestamp = -1};
-    index_continue(log, &(struct index_row){.max_timestamp = -1}, 0);
+    if (err != ERR_OK) {
+        free(segment->file);
+        return err;
+    }
+    segment->file->file = file;
     return ERR_OK;
+}
+
+static void segment_enter(struct log *log, const struct new_segment *segment)
+{
+    log->active = segment_add_file(log, segment->file, segment->base);
+    log->active_file_bytes = 0;
+    log->segments[log->segment_count++] =
+        (struct segment){.base = segment->base, .max_timestamp = -1};
+    index_continue(log, &(struct index_row){.max_timestamp = -1}, 0);
+}
+
+err_t segment_create(struct log *log, offset_t base)
+{
+    struct new_segment segment = {.base = base};
+    err_t err = segment_make(log, &segment);
+    if (err == ERR_OK)
+        segment_enter(log, &segment);
+    return err;
+}
+
+err_t segment_sweep(struct log *log)
+{
+    struct env_disk *disk = log->disk;
+    char name[LOG_NAME_SIZE];
+    if (log->leftover < 0)
+        return ERR_OK;
+    segment_name(name, log->directory, log->leftover, "log");
+    err_t err = disk->unlink(disk->self, name);
+    if (err == ERR_OK || err == ERR_NOT_FOUND)
+        err = disk->sync_names(disk->self, log->directory);
+    if (err == ERR_OK)
+        log->leftover = -1;
+    return err;
 }
 
 err_t segment_unlink(struct log *log, offset_t base)
@@ -335,13 +377,19 @@ err_t segment_roll(struct log *log)
     uint64_t old_bytes = log_active(log)->bytes;
     index_close_row(log);
     index_flush(log);
-    err_t err = segment_create(log, log->end);
+    struct new_segment segment = {.base = log->end};
+    err_t err = segment_make(log, &segment);
     if (err != ERR_OK)
         return err;
-    old->sealed = true;
+    /* Sealed, it is as long as what it holds: below the recovery point a start believes that. */
     err = log->disk->set_size(log->disk->self, old->file, old_bytes);
-    if (err != ERR_OK)
+    if (err != ERR_OK) {
+        segment_give_up(log, &segment, segment.file->file);
+        free(segment.file);
         return err;
+    }
+    old->sealed = true;
+    segment_enter(log, &segment);
     log_flush(log);
     (void)log_save_checkpoint(log, false, false); /* a failure costs only a longer recovery */
     return ERR_OK;

@@ -46,9 +46,10 @@ void lab_init(struct log_lab *lab, uint64_t seed)
     lab->disk = sim_disk_new(&(struct sim_disk_options){
         .seed = seed, .sync_ns_min = 1, .sync_ns_max = 100, .writeback_per_million = 200000});
     sim_disk_view_init(&lab->view, lab->disk, lab_schedule, lab);
+    faults_disk_init(&lab->faulty, &lab->view.env);
     lab->env = (struct env){
         .clock = {.mono_ns = lab_mono_ns},
-        .disks = &lab->view.env,
+        .disks = &lab->faulty.env,
         .disk_count = 1,
         .timer_start = lab_timer_start,
         .timer_stop = lab_timer_stop,
@@ -86,13 +87,14 @@ err_t lab_try_open(struct log_lab *lab, bool clean)
     lab->told_err = ERR_OK;
     lab->told_count = 0;
     bool synced = lab->sync_all && !clean;
-    err_t err = synced ? lab->view.env.sync_all(&lab->view) : ERR_OK;
+    struct env_disk *disk = &lab->faulty.env;
+    err_t err = synced ? disk->sync_all(disk->self) : ERR_OK;
     if (err != ERR_OK)
         return err;
     return log_open(
         &(struct log_open_args){
             .env = &lab->env,
-            .disk = &lab->view.env,
+            .disk = disk,
             .directory = "orders-0",
             .topic = lab->topic,
             .options = &lab->options,
@@ -121,13 +123,17 @@ static void lab_end_life(struct log_lab *lab)
 void lab_kill(struct log_lab *lab)
 {
     lab_end_life(lab);
+    faults_quiet();
     sim_disk_kill(lab->disk);
+    faults_loud();
 }
 
 void lab_power_cut(struct log_lab *lab)
 {
     lab_end_life(lab);
+    faults_quiet();
     sim_disk_power_cut(lab->disk);
+    faults_loud();
 }
 
 /* ---- appends ---- */
@@ -155,6 +161,7 @@ err_t lab_try_append(struct log_lab *lab, int records, size_t value_bytes)
     uint8_t bytes[LAB_BATCH_BYTES_MAX];
     size_t len = lab_build(lab, bytes, records, value_bytes);
     offset_t base = log_end(lab->log);
+    faults_quiet();
     batch_patch(bytes, base, lab->epoch);
     struct lab_batch *batch = &lab->batches[lab->batch_count];
     ck_assert_uint_lt(lab->batch_count, LAB_BATCHES_MAX);
@@ -165,6 +172,7 @@ err_t lab_try_append(struct log_lab *lab, int records, size_t value_bytes)
                                 .bytes = malloc(len),
                                 .len = len};
     memcpy(batch->bytes, bytes, len);
+    faults_loud();
     lab->batch_count++;
     lab->now_ms += records;
     struct iovec part = {.iov_base = bytes, .iov_len = len};
@@ -206,7 +214,9 @@ void lab_pump_one(struct log_lab *lab)
     struct lab_done first = lab->scheduled[0];
     lab->scheduled_count--;
     memmove(lab->scheduled, lab->scheduled + 1, lab->scheduled_count * sizeof(first));
+    faults_quiet(); /* the disk's own work is in it */
     first.op->done(first.op, first.err);
+    faults_loud();
 }
 
 void lab_pump(struct log_lab *lab)

@@ -4,6 +4,7 @@
 #define KARST_TESTS_LOG_LAB_H
 
 #include "lib/check_main.h"
+#include "lib/faults.h"
 #include "log/log.h"
 #include "sim/sim_disk.h"
 
@@ -25,6 +26,7 @@ struct lab_done {
 struct log_lab {
     struct sim_disk *disk;
     struct sim_disk_view view;
+    struct faults_disk faulty; /* what the log has: the view, with calls that fail */
     struct env env;
     struct env_timer *timer; /* the one that is started */
     struct log_options options;

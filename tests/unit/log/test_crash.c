@@ -1,5 +1,6 @@
-/* Random histories of one log, cut at every operation of its disk. What was flushed must be there
- * byte for byte; nothing may be there that was not appended, or that was cut (R13). */
+/* Random histories of one log, cut at every operation of its disk, or with one call or allocation
+ * that fails. What was flushed must be there byte for byte; nothing may be there that was not
+ * appended, or that was cut (R13). */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,7 +8,13 @@
 #include "base/rng.h"
 #include "unit/log/log_lab.h"
 
-enum fault { FAULT_POWER_CUT, FAULT_SYNC_FAILS, FAULT_WRITE_FAILS, FAULT_COUNT };
+enum fault {
+    FAULT_POWER_CUT,
+    FAULT_SYNC_FAILS,
+    FAULT_WRITE_FAILS,
+    FAULT_CALL_FAILS, /* any one of the disk: it answers ERR_IO and has done nothing */
+    FAULT_NO_MEMORY
+};
 
 struct history {
     struct log_lab lab;
@@ -38,6 +45,15 @@ static void history_arm(bool first)
         sim_disk_fail_sync(h.lab.disk, h.at - syncs);
     else if (h.fault == FAULT_WRITE_FAILS && first)
         sim_disk_fail_write(h.lab.disk, h.at, h.at % 2 == 0 ? ERR_IO : ERR_NOT_ENOUGH_SPACE);
+    else if (h.fault == FAULT_CALL_FAILS && first)
+        faults_arm(FAULTS_DISK, h.at, ERR_IO);
+    else if (h.fault == FAULT_NO_MEMORY && first)
+        faults_arm(FAULTS_MEMORY, h.at, ERR_NO_MEMORY);
+}
+
+static bool fails_once(void)
+{
+    return h.fault == FAULT_CALL_FAILS || h.fault == FAULT_NO_MEMORY;
 }
 
 static void history_open(bool clean)
@@ -69,7 +85,10 @@ static void history_after(err_t err)
 static void op_append(void)
 {
     h.lab.epoch += drawn(8) == 0;
-    history_after(lab_try_append(&h.lab, 1 + (int)drawn(4), 1 + (size_t)drawn(500)));
+    err_t err = lab_try_append(&h.lab, 1 + (int)drawn(4), 1 + (size_t)drawn(500));
+    if (err == ERR_NO_MEMORY || err == ERR_FULL)
+        lab_model_cut(&h.lab, log_end(h.lab.log)); /* nothing was touched */
+    history_after(err);
 }
 
 static void op_flush(void)
@@ -139,9 +158,65 @@ static void op_begin_epoch(void)
     history_after(log_begin_epoch(h.lab.log, h.lab.epoch));
 }
 
+/* The one who asked learns of the failure, or gets what there is. */
+static void op_read(void)
+{
+    struct log *log = h.lab.log;
+    offset_t start = log_start(log), end = log_end(log);
+    offset_t from = start + (offset_t)drawn((uint64_t)(end - start) + 1);
+    struct log_read_args args = {.offset = from, .limit = end, .bytes_max = drawn(3000)};
+    struct frame *frame = NULL;
+    size_t at = 0;
+    err_t err = log_read(log, &args, &frame);
+    ck_assert(err == ERR_OK || faults_met());
+    while (at < h.lab.batch_count && h.lab.batches[at].last < from)
+        at++;
+    if (frame != NULL) {
+        ck_assert_uint_lt(at, h.lab.batch_count);
+        ck_assert_mem_eq(frame->bytes, h.lab.batches[at].bytes, h.lab.batches[at].len);
+        frame_unref(frame);
+    }
+}
+
+static void op_find_time(void)
+{
+    if (h.lab.batch_count == 0 || h.lab.batches[0].base < log_start(h.lab.log))
+        return;
+    const struct lab_batch *batch = &h.lab.batches[drawn(h.lab.batch_count)];
+    offset_t offset;
+    int64_t timestamp;
+    err_t err = log_find_time(h.lab.log, batch->timestamp, log_end(h.lab.log), &offset, &timestamp);
+    if (err != ERR_OK)
+        ck_assert(faults_met());
+    else
+        ck_assert_int_eq(offset, batch->base);
+}
+
+static err_t count_batch(void *context, const struct batch_info *info, const uint8_t *batch)
+{
+    size_t *count = context;
+    (void)info;
+    (void)batch;
+    ++*count;
+    return ERR_OK;
+}
+
+static void op_walk(void)
+{
+    struct log *log = h.lab.log;
+    size_t count = 0, expected = 0;
+    err_t err = log_walk(log, log_start(log), count_batch, &count);
+    for (size_t i = 0; i < h.lab.batch_count; i++)
+        expected += h.lab.batches[i].base >= log_start(log);
+    if (err != ERR_OK)
+        ck_assert(faults_met());
+    else
+        ck_assert_uint_eq(count, expected);
+}
+
 static bool stop_with_others(void)
 {
-    struct env_disk *disk = &h.lab.view.env;
+    struct env_disk *disk = &h.lab.faulty.env;
     err_t err = ERR_OK;
     for (unsigned step = 0; step < LOG_STOP_STEPS && err == ERR_OK; step++) {
         err = log_stop(h.lab.log, (enum log_stop_step)step);
@@ -178,8 +253,12 @@ static void op_restart(void)
 
 static void history_step(void)
 {
-    uint64_t what = drawn(100);
-    if (what < 50)
+    uint64_t what = drawn(fails_once() ? 115 : 100);
+    if (what >= 110)
+        what % 2 == 0 ? op_walk() : op_find_time();
+    else if (what >= 100)
+        op_read();
+    else if (what < 50)
         op_append();
     else if (what < 75)
         op_flush();
@@ -225,6 +304,7 @@ static void history_recover(void)
     struct sim_disk *disk = h.lab.disk;
     bool power_cut = drawn(3) != 0;
     bool freeze = drawn(2) == 0;
+    (void)faults_disarm();
     power_cut ? lab_power_cut(&h.lab) : lab_kill(&h.lab);
     if (freeze)
         sim_disk_freeze_at(disk, sim_disk_counters(disk)->operations + 1 + drawn(20));
@@ -272,9 +352,10 @@ static bool history_run(uint64_t seed, enum fault fault, uint64_t at)
     history_open(false);
     for (int step = 0; step < 60 && !h.crashed; step++)
         history_step();
-    bool met = fault == FAULT_WRITE_FAILS  ? at < 150
-               : fault == FAULT_SYNC_FAILS ? sim_disk_counters(h.lab.disk)->failed_syncs > 0
-                                           : h.crashed;
+    bool met = fails_once()                 ? faults_met()
+               : fault == FAULT_WRITE_FAILS ? at < 150
+               : fault == FAULT_SYNC_FAILS  ? sim_disk_counters(h.lab.disk)->failed_syncs > 0
+                                            : h.crashed;
     history_recover();
     lab_fini(&h.lab);
     return met;
@@ -310,6 +391,20 @@ START_TEST(a_failed_write_at_any_place_keeps_what_was_flushed_and_invents_nothin
 }
 END_TEST
 
+START_TEST(a_failed_call_of_the_disk_at_any_place_keeps_what_was_flushed_and_invents_nothing)
+{
+    histories(FAULT_CALL_FAILS, 2);
+}
+END_TEST
+
+START_TEST(a_failed_allocation_at_any_place_keeps_what_was_flushed_and_invents_nothing)
+{
+    histories(FAULT_NO_MEMORY, 4);
+}
+END_TEST
+
 CHECK_MAIN("log/crash", a_power_cut_at_any_operation_keeps_what_was_flushed_and_invents_nothing,
            a_failed_sync_at_any_place_keeps_what_was_flushed_and_invents_nothing,
-           a_failed_write_at_any_place_keeps_what_was_flushed_and_invents_nothing)
+           a_failed_write_at_any_place_keeps_what_was_flushed_and_invents_nothing,
+           a_failed_call_of_the_disk_at_any_place_keeps_what_was_flushed_and_invents_nothing,
+           a_failed_allocation_at_any_place_keeps_what_was_flushed_and_invents_nothing)
