@@ -404,46 +404,54 @@ static err_t registration_decide(struct controller *c, struct registration *r, b
     return err;
 }
 
-/* What a broker's owner can mend, said before the general checks of apply. NULL: nothing. */
-static const char *registration_fault(struct controller *c,
-                                      const Karst__RegisterBrokerRequest *request, err_t *ret_err)
+/* What a broker's owner can mend, said before the general checks of apply. *ret_sentence may be
+ * NULL, where there is no room for it: then the error says it alone. */
+static err_t registration_fault(struct controller *c, const Karst__RegisterBrokerRequest *request,
+                                const char **ret_sentence)
 {
     struct uuid cluster, id;
-    *ret_err = ERR_INVALID_REQUEST;
+    *ret_sentence = "cluster id and incarnation are 16 bytes";
     if (!request_uuid(&request->cluster_id, &cluster) || !request_uuid(&request->incarnation, &id))
-        return "cluster id and incarnation are 16 bytes";
+        return ERR_INVALID_REQUEST;
+    *ret_sentence = "a directory id is 16 bytes, not all zero";
     for (size_t i = 0; i < request->n_online_directories; i++)
         if (!request_uuid(&request->online_directories[i], &id) || uuid_is_zero(&id))
-            return "a directory id is 16 bytes, not all zero";
+            return ERR_INVALID_REQUEST;
+    *ret_sentence = "node.id must be 0 or above";
     if (request->node_id < 0)
-        return "node.id must be 0 or above";
+        return ERR_INVALID_REQUEST;
+    *ret_sentence = "a broker needs a listener that others can reach: set listeners, or "
+                    "advertised.listeners";
     if (request->n_listeners == 0)
-        return "a broker needs a listener that others can reach: set listeners, or "
-               "advertised.listeners";
-    *ret_err = ERR_INCONSISTENT_CLUSTER_ID;
-    if (!uuid_equal(&cluster, image_cluster_id(view(c))))
-        return reply_text(c,
-                          "node %d belongs to another cluster: its log directories were formatted "
-                          "for that one; check its voters' addresses, or format new directories",
-                          request->node_id);
-    *ret_err = ERR_UNSUPPORTED_VERSION;
+        return ERR_INVALID_REQUEST;
+    if (!uuid_equal(&cluster, image_cluster_id(view(c)))) {
+        *ret_sentence =
+            reply_text(c,
+                       "node %d belongs to another cluster: its log directories were formatted "
+                       "for that one; check its voters' addresses, or format new directories",
+                       request->node_id);
+        return ERR_INCONSISTENT_CLUSTER_ID;
+    }
     uint32_t level = image_feature_level(view(c));
-    if (request->feature_min > level || request->feature_max < level)
-        return reply_text(c,
-                          "the cluster is at feature level %u, node %d knows %u to %u: install a "
-                          "version that knows it",
-                          level, request->node_id, request->feature_min, request->feature_max);
+    if (request->feature_min > level || request->feature_max < level) {
+        *ret_sentence =
+            reply_text(c,
+                       "the cluster is at feature level %u, node %d knows %u to %u: "
+                       "install a version that knows it",
+                       level, request->node_id, request->feature_min, request->feature_max);
+        return ERR_UNSUPPORTED_VERSION;
+    }
     /* R14: the page cache may have told a recovery more than the disk holds. */
-    *ret_err = ERR_LOG_DIR_NOT_FOUND;
     const struct uuid *marked =
         failures_marked_online(image_broker(view(c), request->node_id), request);
+    if (marked == NULL)
+        return ERR_OK;
     char text[UUID_TEXT_SIZE];
-    if (marked != NULL)
-        return reply_text(c,
-                          "log directory %s of node %d failed a sync: run karstd verify, or take "
-                          "it out of log.dirs",
-                          uuid_text(marked, text), request->node_id);
-    return NULL;
+    *ret_sentence = reply_text(c,
+                               "log directory %s of node %d failed a sync: run karstd verify, or "
+                               "take it out of log.dirs",
+                               uuid_text(marked, text), request->node_id);
+    return ERR_LOG_DIR_NOT_FOUND;
 }
 
 /* A living broker's id is taken over at once (R2): that is a quick restart, far more often than two
@@ -454,11 +462,11 @@ ProtobufCMessage *brokers_register(struct controller *c,
                                    const Karst__RegisterBrokerRequest *request)
 {
     const ProtobufCMessageDescriptor *type = &karst__register_broker_reply__descriptor;
-    err_t err;
-    const char *fault = registration_fault(c, request, &err);
-    if (fault != NULL) {
+    const char *sentence;
+    err_t err = registration_fault(c, request, &sentence);
+    if (err != ERR_OK) {
         c->at_once = true;
-        return reply_error(c, type, err, fault);
+        return reply_error(c, type, err, sentence);
     }
     Karst__RegisterBrokerReply *reply = reply_new(c, type);
     if (reply == NULL)
