@@ -409,7 +409,9 @@ static err_t client_on_reply(struct client *client, struct client_broker *broker
     list_remove(&call->link);
     if (header->kind == WIRE_ERROR) {
         err_t code = ((const Karst__Error *)message)->code;
+        client->said = ((const Karst__Error *)message)->message;
         call->done(client, call, code == ERR_OK ? ERR_UNKNOWN_SERVER_ERROR : code, NULL);
+        client->said = NULL;
         return ERR_OK;
     }
     struct client_reply reply = {message, frame, wire_attachment(frame, header)};

@@ -153,6 +153,7 @@ struct client_op {
     struct client_op_call *call; /* under way */
     uint64_t retry_at_ns;
     bool finished;
+    bool late;      /* by the deadline; err and sentence are of the last try before it */
     bool uncertain; /* nobody knows what became of a try: it may have been done */
     err_t err;      /* of the last try; ERR_OK with a message */
     char sentence[CLIENT_SENTENCE_SIZE];

@@ -284,6 +284,7 @@ struct client {
     struct list_node brokers;
     struct client_broker *last_any;
     uint32_t next_correlation;
+    const char *said;             /* by the broker, with the error at hand; NULL: nothing */
     struct client_address failed; /* the last that could not be spoken to; "" at first */
     err_t failed_err;
     struct uuid cluster_id; /* zero: not known */

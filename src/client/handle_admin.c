@@ -43,6 +43,12 @@ static void admin_begin(struct karst *karst, struct admin_call *call, uint16_t m
     call->timeout_ms = timeout_ms < 0 ? INT32_MAX : (uint32_t)timeout_ms;
 }
 
+/* The broker gives up before we do, and says why. */
+static uint32_t admin_timeout_ms(const struct admin_call *call)
+{
+    return call->timeout_ms / 5 * 4 + 1;
+}
+
 /* Starts the ops, and waits for all. Those not finished then are canceled. */
 static void admin_run(struct karst *karst, struct admin_call *const *calls, size_t count)
 {
@@ -68,6 +74,9 @@ static err_t admin_err(struct karst *karst, const struct admin_call *call)
         return ERR_OK;
     if (op->tries == 0 && op->err == ERR_REQUEST_TIMED_OUT)
         return karst_fail_unanswered(karst, call->timeout_ms);
+    if (op->late && op->err != ERR_REQUEST_TIMED_OUT)
+        return karst_fail(karst, op->err, "not done in %u ms; last: %s", call->timeout_ms,
+                          op->sentence);
     return karst_fail(karst, op->err, "%s", op->sentence);
 }
 
@@ -114,7 +123,7 @@ static const ProtobufCMessage *admin_encode_create(struct client_op *op, const s
     topics[0] = topic;
     request->topics = topics;
     request->n_topics = 1;
-    request->timeout_ms = call->timeout_ms;
+    request->timeout_ms = admin_timeout_ms(call);
     return &request->base;
 }
 
@@ -173,7 +182,7 @@ static const ProtobufCMessage *admin_encode_delete(struct client_op *op, const s
     topics[0] = topic;
     request->topics = topics;
     request->n_topics = 1;
-    request->timeout_ms = call->timeout_ms;
+    request->timeout_ms = admin_timeout_ms(call);
     return &request->base;
 }
 
@@ -641,7 +650,7 @@ static const ProtobufCMessage *admin_encode_add_voter(struct client_op *op,
         return NULL;
     karst__add_voter_request__init(request);
     request->node_id = call->node_id;
-    request->timeout_ms = call->timeout_ms;
+    request->timeout_ms = admin_timeout_ms(call);
     return &request->base;
 }
 
@@ -655,7 +664,7 @@ static const ProtobufCMessage *admin_encode_remove_voter(struct client_op *op,
         return NULL;
     karst__remove_voter_request__init(request);
     request->node_id = call->node_id;
-    request->timeout_ms = call->timeout_ms;
+    request->timeout_ms = admin_timeout_ms(call);
     return &request->base;
 }
 

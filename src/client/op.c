@@ -26,6 +26,7 @@ void client_op_start(struct client *client, struct client_op *op)
     op->call = NULL;
     op->retry_at_ns = 0;
     op->finished = false;
+    op->late = false;
     op->uncertain = false;
     op->err = ERR_REQUEST_TIMED_OUT;
     op->sentence[0] = '\0';
@@ -88,20 +89,19 @@ static void client_op_done(struct client *client, struct client_call *call, err_
     if (op == NULL)
         return;
     op->call = NULL;
-    const char *sentence = NULL;
+    const char *sentence = client->said;
     bool again = err_retriable(err);
     if (reply != NULL)
         again = op->judge(op, reply->message, &err, &sentence);
     /* Unanswered, or the broker does not know the outcome itself (R26). */
     op->uncertain = op->uncertain || reply == NULL || err == ERR_REQUEST_TIMED_OUT;
-    if (again) {
-        client_op_again(client, op, err, sentence);
-        return;
-    }
     op->reply = err == ERR_OK ? client_op_keep(op, reply->message) : NULL;
     if (err == ERR_OK && op->reply == NULL)
         err = ERR_NO_MEMORY;
-    client_op_finish(client, op, err, sentence);
+    if (again) /* at the deadline, this answer will do */
+        client_op_again(client, op, err, sentence);
+    else
+        client_op_finish(client, op, err, sentence);
 }
 
 /* Whom to send it to; NULL: not now. */
@@ -165,6 +165,7 @@ uint64_t client_ops_turn(struct client *client, uint64_t now)
             snprintf(sentence, sizeof(sentence), "%s", op->sentence);
             err_t err = op->err;
             client_op_cancel(client, op);
+            op->late = true;
             client_op_finish(client, op, err, sentence[0] == '\0' ? NULL : sentence);
             continue;
         }

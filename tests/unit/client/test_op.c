@@ -154,6 +154,35 @@ START_TEST(a_canceled_op_is_not_touched_again)
 }
 END_TEST
 
+/* As of a topic that is not there: perhaps another broker knows it. */
+static bool judge_to_ask_on(struct client_op *op, const ProtobufCMessage *message, err_t *ret_err,
+                            const char **ret_sentence)
+{
+    (void)op;
+    (void)message;
+    (void)ret_sentence;
+    *ret_err = ERR_OK;
+    return true;
+}
+
+START_TEST(an_answer_that_could_be_better_is_the_one_at_the_deadline)
+{
+    struct lab lab;
+    struct lab_op op;
+    lab_init(&lab, NULL);
+    op_start(&lab, &op, 100);
+    op.op.judge = judge_to_ask_on;
+    lab_run_ms(&lab, 110);
+    ck_assert(op.op.finished);
+    ck_assert(op.op.late);
+    ck_assert_int_eq(op.op.err, ERR_OK);
+    ck_assert_ptr_nonnull(op.op.reply);
+    arena_fini(&op.arena);
+    lab_fini(&lab);
+}
+END_TEST
+
 CHECK_MAIN("client/op", an_op_is_answered_by_any_broker, a_retriable_answer_is_asked_again,
            a_final_answer_comes_with_its_sentence, a_lost_answer_is_asked_for_elsewhere,
-           an_op_ends_at_its_deadline, a_canceled_op_is_not_touched_again)
+           an_op_ends_at_its_deadline, a_canceled_op_is_not_touched_again,
+           an_answer_that_could_be_better_is_the_one_at_the_deadline)
