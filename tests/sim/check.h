@@ -7,6 +7,9 @@
  * its offset, with its CRC; sequences of one producer follow each other in it without gap or
  * repetition.
  *
+ * Topics whose owners allow that records are lost keep them, too, but where a committed unclean
+ * election says so: the truth is cut to what the elected leader has.
+ *
  * The truth about the quorum is who led each term, the term of each committed index, and the digest
  * of the image there. */
 #ifndef KARST_TESTS_SIM_CHECK_H
@@ -59,10 +62,20 @@ void check_data_read(struct check_data *data, const struct partition_id *id, off
                      offset_t high_watermark, struct bytes batches, offset_t *ret_next);
 /* End of what is known to be committed; 0 for an unknown one. */
 offset_t check_data_end(const struct check_data *data, const struct partition_id *id);
+/* False: an unclean election was lately, and what clients are told may be of before it. */
+bool check_data_settled(const struct check_data *data, const struct partition_id *id);
 /* After all has healed: every replica has the same, to its end. Says what is missing yet. */
 bool check_data_converged(struct check_data *data, char *ret_why, size_t size);
 /* Every replica's log, batch by batch. */
 void check_data_final(struct check_data *data);
+
+/* ---- leases (R10), offsets in heartbeats (R30) ---- */
+
+/* A frame leaves a node: without a lease nothing is answered that another leader may contradict;
+ * and a heartbeat tells what all shards have. */
+void check_lease_frame(struct sim_run *run, struct sim_actor *actor, const struct frame *frame);
+/* The newest committed image: whom it fences holds no lease. */
+void check_lease_image(struct sim_run *run, const struct image *image);
 
 /* ---- quorum ---- */
 
@@ -74,6 +87,8 @@ void check_quorum_shard(struct check_quorum *check, struct sim_node *node, unsig
 /* The newest image that was committed; NULL: none yet. */
 struct image *check_quorum_image(const struct check_quorum *check);
 bool check_quorum_converged(const struct check_quorum *check, char *ret_why, size_t size);
+/* Who takes itself for the active controller, the first of them; NULL: nobody. */
+struct sim_node *check_quorum_controller(const struct check_quorum *check);
 /* Where each node stands, into the timeline. */
 void check_quorum_describe(const struct check_quorum *check);
 

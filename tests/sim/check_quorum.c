@@ -166,6 +166,7 @@ static void check_image(struct check_quorum *check, const struct sim_node *node)
     check->newest = image_ref(image);
     sim_note(&check->run->world, image_digest(image));
     check_data_image(check->run->data, image);
+    check_lease_image(check->run, image);
 }
 
 /* ---- after turns ---- */
@@ -258,6 +259,32 @@ static bool brokers_active(const struct check_quorum *check, char *ret_why, size
     return true;
 }
 
+/* All know the same configuration, and each is what it says. */
+static bool servers_agree(const struct check_quorum *check, node_id_t leader, char *ret_why,
+                          size_t size)
+{
+    struct quorum_server told[RUN_NODES_MAX], own[RUN_NODES_MAX];
+    const struct sim_node *leading = check->run->nodes[leader - 1];
+    size_t count = leading->quorum == NULL
+                       ? 0
+                       : quorum_servers(leading->quorum, told, RUN_NODES_MAX);
+    for (unsigned i = 0; i < check->run->node_count; i++) {
+        const struct sim_node *node = check->run->nodes[i];
+        bool serves = false, same = node->quorum != NULL &&
+                                    quorum_servers(node->quorum, own, RUN_NODES_MAX) == count;
+        for (size_t k = 0; k < count && same; k++) {
+            same = own[k].node == told[k].node && own[k].role == told[k].role;
+            serves = serves || told[k].node == node->id;
+        }
+        if (same && serves == check->members[i].view.voter)
+            continue;
+        (void)snprintf(ret_why, size, "node %d is %s of the quorum, and node %d says otherwise",
+                       node->id, check->members[i].view.voter ? "a server" : "an observer", leader);
+        return false;
+    }
+    return true;
+}
+
 bool check_quorum_converged(const struct check_quorum *check, char *ret_why, size_t size)
 {
     unsigned active = 0;
@@ -271,7 +298,7 @@ bool check_quorum_converged(const struct check_quorum *check, char *ret_why, siz
         (void)snprintf(ret_why, size, "%u controllers are active", active);
         return false;
     }
-    if (!brokers_active(check, ret_why, size))
+    if (!brokers_active(check, ret_why, size) || !servers_agree(check, leader, ret_why, size))
         return false;
     for (unsigned i = 0; i < check->run->node_count; i++) {
         const struct member *member = &check->members[i];
@@ -291,6 +318,14 @@ bool check_quorum_converged(const struct check_quorum *check, char *ret_why, siz
     struct unhealthy bad = {.why = ret_why, .size = size};
     image_each_topic(check->newest, topic_in_sync, &bad);
     return !bad.found;
+}
+
+struct sim_node *check_quorum_controller(const struct check_quorum *check)
+{
+    for (unsigned i = 0; i < check->run->node_count; i++)
+        if (sim_node_up(check->run->nodes[i]) && check->members[i].view.controller_active)
+            return check->run->nodes[i];
+    return NULL;
 }
 
 void check_quorum_describe(const struct check_quorum *check)

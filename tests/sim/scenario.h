@@ -1,5 +1,6 @@
 /* scenario.h - what happens to a cluster: its size, its load, and a row of faults drawn from the
- * seed. To add one: a function for its faults, a row in scenario.c's table. */
+ * seed. To add one: a function for its faults, a row in scenario.c's table, and its share of
+ * sim_main.c's mix. What faults are made of: scenario_faults.h. */
 #ifndef KARST_TESTS_SIM_SCENARIO_H
 #define KARST_TESTS_SIM_SCENARIO_H
 
@@ -7,7 +8,9 @@
 
 struct scenario {
     const char *name, *what;
-    unsigned nodes, voters; /* observers are the rest */
+    unsigned nodes, voters;   /* observers are the rest */
+    bool loose;               /* with the topics that may lose records */
+    uint32_t without_clients; /* bit i: client i does nothing */
     /* Before anything starts: draws the network, the disks. May be NULL. */
     void (*setup)(struct sim_run *run);
     /* The next fault; returns ns until the one after. NULL: nothing ever goes wrong. */
@@ -17,6 +20,11 @@ struct scenario {
 /* scenario_full.c */
 void full_setup(struct sim_run *run);
 uint64_t full_fault(struct sim_run *run);
+/* scenario_membership.c */
+uint64_t membership_fault(struct sim_run *run);
+/* scenario_mixed.c */
+void mixed_setup(struct sim_run *run);
+uint64_t mixed_fault(struct sim_run *run);
 
 const struct scenario *scenario_find(const char *name); /* NULL: none */
 const struct scenario *scenario_at(size_t idx);         /* NULL: past the end */

@@ -18,9 +18,9 @@ struct admin {
     bool last_done; /* after the load: one more topic could be made and deleted */
 };
 
-static bool admin_load_made(const struct admin *admin)
+static bool admin_load_made(const struct sim_run *run, const struct admin *admin)
 {
-    for (int i = 0; i < LOAD_TOPICS; i++)
+    for (int i = 0; i < load_topic_count(run); i++)
         if (!admin->made[i])
             return false;
     return true;
@@ -69,19 +69,26 @@ static void admin_done(struct sim_client *client, struct client_call *call, err_
 static void admin_create(struct sim_client *client, struct admin *admin, char *name,
                          const struct load_topic *topic)
 {
-    char key[] = "min.insync.replicas", value[8];
-    (void)snprintf(value, sizeof value, "%d", topic->min_isr); /* fits */
-    Karst__ConfigValue config = KARST__CONFIG_VALUE__INIT;
-    config.key = key;
-    config.value = value;
-    Karst__ConfigValue *configs[] = {&config};
+    char min_isr[8];
+    (void)snprintf(min_isr, sizeof min_isr, "%d", topic->min_isr); /* fits */
+    const char *const texts[][2] = {
+        {"min.insync.replicas", min_isr},
+        {"flush.before.ack", topic->cached ? "false" : "true"},
+        {"unclean.leader.election.enable", topic->unclean ? "true" : "false"}};
+    Karst__ConfigValue configs[ARRAY_LEN(texts)], *config_rows[ARRAY_LEN(texts)];
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        configs[i] = (Karst__ConfigValue)KARST__CONFIG_VALUE__INIT;
+        configs[i].key = (char *)(uintptr_t)texts[i][0];
+        configs[i].value = (char *)(uintptr_t)texts[i][1];
+        config_rows[i] = &configs[i];
+    }
     Karst__CreateTopic row = KARST__CREATE_TOPIC__INIT;
     row.name = name;
     row.has_partitions = row.has_replication_factor = true;
     row.partitions = topic->partitions;
     row.replication_factor = topic->replication_factor;
-    row.n_configs = 1;
-    row.configs = configs;
+    row.n_configs = ARRAY_LEN(texts);
+    row.configs = config_rows;
     Karst__CreateTopic *rows[] = {&row};
     Karst__CreateTopicsRequest request = KARST__CREATE_TOPICS_REQUEST__INIT;
     request.n_topics = 1;
@@ -115,7 +122,7 @@ static void admin_tick(struct sim_client *client, uint64_t now)
         return;
     char name[32];
     admin->next_at_ns = now + rng_between(&client->rng, ENV_MS(20), ENV_MS(200));
-    for (int i = 0; i < LOAD_TOPICS; i++) {
+    for (int i = 0; i < load_topic_count(client->run); i++) {
         if (admin->made[i])
             continue;
         admin->topic = i;
@@ -149,7 +156,7 @@ static void admin_start(struct sim_client *client)
 static bool admin_idle(struct sim_client *client, char *ret_why, size_t size)
 {
     const struct admin *admin = client->state;
-    if (admin_load_made(admin) && admin->last_done)
+    if (admin_load_made(client->run, admin) && admin->last_done)
         return true;
     (void)snprintf(ret_why, size, "the admin could not make or delete a topic");
     return false;

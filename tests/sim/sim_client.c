@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "sim/check.h"
+#include "sim/scenario.h"
 
 #define TICK_NS ENV_MS(10)
 #define CALL_NS ENV_MS(3000)
@@ -14,20 +15,44 @@
 #define METADATA_HURRIED_NS ENV_MS(30)
 
 const struct load_topic load_topics[LOAD_TOPICS] = {
-    {.name = "orders", .partitions = 4, .replication_factor = 3, .min_isr = 2, .idempotent = true},
+    {.name = "orders",
+     .partitions = 4,
+     .replication_factor = 3,
+     .min_isr = 2,
+     .acks = -1,
+     .idempotent = true},
     {.name = "payments.eu",
      .partitions = 2,
      .replication_factor = 3,
      .min_isr = 1,
+     .acks = -1,
      .idempotent = true},
-    {.name = "clicks", .partitions = 2, .replication_factor = 2, .min_isr = 1},
+    {.name = "clicks", .partitions = 2, .replication_factor = 2, .min_isr = 1, .acks = 1},
     {.name = "ledger",
      .partitions = 3,
      .replication_factor = 3,
      .min_isr = 2,
+     .acks = -1,
      .idempotent = true,
      .karst = true},
+    {.name = "cached",
+     .partitions = 2,
+     .replication_factor = 3,
+     .min_isr = 1,
+     .acks = -1,
+     .cached = true},
+    {.name = "loose",
+     .partitions = 2,
+     .replication_factor = 3,
+     .min_isr = 1,
+     .acks = 1,
+     .unclean = true},
 };
+
+int load_topic_count(const struct sim_run *run)
+{
+    return run->scenario->loose ? LOAD_TOPICS : LOAD_STRICT;
+}
 
 /* ---- connections ---- */
 
@@ -251,7 +276,7 @@ bool client_broker(struct sim_client *client, node_id_t id, unsigned *ret_broker
 
 static void metadata_topic(struct sim_client *client, const Karst__MetadataTopic *row)
 {
-    for (int i = 0; i < LOAD_TOPICS; i++) {
+    for (int i = 0; i < load_topic_count(client->run); i++) {
         struct client_topic *topic = &client->topics[i];
         if (strcmp(row->name, load_topics[i].name) != 0 || row->error != ERR_OK)
             continue;
@@ -302,12 +327,12 @@ static void metadata_ask(struct sim_client *client, uint64_t now)
     client->metadata_asked_ns = now;
     char *names[LOAD_TOPICS];
     char text[LOAD_TOPICS][32];
-    for (int i = 0; i < LOAD_TOPICS; i++) {
+    for (int i = 0; i < load_topic_count(client->run); i++) {
         (void)snprintf(text[i], sizeof text[i], "%s", load_topics[i].name); /* fits */
         names[i] = text[i];
     }
     Karst__MetadataRequest request = KARST__METADATA_REQUEST__INIT;
-    request.n_topics = LOAD_TOPICS;
+    request.n_topics = (size_t)load_topic_count(client->run);
     request.topics = names;
     client_call(client, &client->metadata, client_any_broker(client), &request.base,
                 (struct bytes){NULL, 0});
@@ -359,7 +384,8 @@ static const struct client_role nothing_role = {.start = nothing_do, .free = not
 
 static void client_add(struct sim_run *run, const struct client_role *role)
 {
-    bool left_out = (run->options->without_clients >> run->client_count & 1) != 0;
+    uint32_t without = run->options->without_clients | run->scenario->without_clients;
+    bool left_out = (without >> run->client_count & 1) != 0;
     struct sim_client *client = calloc(1, sizeof *client);
     ASSERT(client != NULL && run->client_count < RUN_CLIENTS_MAX);
     client->run = run;
@@ -390,7 +416,7 @@ static void client_add(struct sim_run *run, const struct client_role *role)
 
 void sim_clients_add(struct sim_run *run)
 {
-    for (int i = 0; i < LOAD_TOPICS; i++)
+    for (int i = 0; i < load_topic_count(run); i++)
         check_data_topic(run->data, &load_topics[i]);
     client_add(run, &admin_role);
     client_add(run, &producer_role);

@@ -57,7 +57,8 @@ static void fetch_error(struct sim_client *client, const struct span_call *call,
 {
     struct partition_id id = span_id(client, span);
     if (reply->error == ERR_OFFSET_OUT_OF_RANGE && call->epochs &&
-        span->position <= check_data_end(client->run->data, &id)) /* asked at or below it */
+        span->position <= check_data_end(client->run->data, &id) && /* asked at or below it */
+        check_data_settled(client->run->data, &id))
         sim_fail(client->run, "what was committed can be read",
                  "node %u says that %" PRId64 " of %s-%d is out of range", call->call.broker + 1,
                  span->position, load_topics[span->topic].name, span->index);
@@ -165,7 +166,8 @@ static void list_row(struct sim_client *client, struct span *span,
         return;
     }
     /* Not above what any leader's high watermark was; a deposed leader may know less. */
-    if (row->offset < 0 || row->offset > check_data_end(client->run->data, &id)) {
+    bool settled = check_data_settled(client->run->data, &id);
+    if (row->offset < 0 || (settled && row->offset > check_data_end(client->run->data, &id))) {
         sim_fail(client->run, "consumers see only what is committed",
                  "%s-%d ends at %" PRId64 ", but %" PRId64 " is committed",
                  load_topics[span->topic].name, span->index, row->offset,
@@ -241,7 +243,7 @@ static void list_from(struct sim_client *client, struct consumer *consumer, unsi
 static void consumer_tick(struct sim_client *client, uint64_t now)
 {
     struct consumer *consumer = client->state;
-    for (int i = 0; i < LOAD_TOPICS; i++)
+    for (int i = 0; i < load_topic_count(client->run); i++)
         if (!client->topics[i].known)
             return;
     for (unsigned i = 0; i < consumer->span_count; i++) {
@@ -294,7 +296,7 @@ static void consumer_start(struct sim_client *client)
         consumer->lists[i].call =
             (struct client_call){.method = WIRE_LIST_OFFSETS, .done = list_done};
     }
-    for (int topic = 0; topic < LOAD_TOPICS; topic++)
+    for (int topic = 0; topic < load_topic_count(client->run); topic++)
         for (int32_t index = 0; index < load_topics[topic].partitions; index++)
             consumer->spans[consumer->span_count++] = (struct span){.topic = topic, .index = index};
 }

@@ -326,6 +326,11 @@ static void disk_close(void *self, env_file file)
     disk_release(disk, disk_slot(disk, file));
 }
 
+static bool disk_is_offline(void *self)
+{
+    return disk_of(self)->offline;
+}
+
 /* bytes of the parts, in order. */
 static void disk_write_parts(struct sim_disk *disk, struct sim_inode *inode, uint64_t at,
                              const struct iovec *parts, uint64_t bytes)
@@ -534,6 +539,7 @@ void sim_disk_view_init(struct sim_disk_view *view, struct sim_disk *disk,
                 .free_bytes = disk_free_bytes,
                 .drop_cache = disk_drop_cache,
                 .close = disk_close,
+                .is_offline = disk_is_offline,
                 .self = view,
             },
     };
@@ -608,9 +614,11 @@ void sim_disk_wipe(struct sim_disk *disk)
 {
     disk_end_life(disk, false);
     uint64_t capacity = disk->image.capacity_bytes;
+    bool any_order = disk->image.any_order;
     sim_image_fini(&disk->image);
     sim_image_init(&disk->image);
     disk->image.capacity_bytes = capacity;
+    disk->image.any_order = any_order;
 }
 
 /* ---- faults ---- */
@@ -618,6 +626,11 @@ void sim_disk_wipe(struct sim_disk *disk)
 void sim_disk_slow(struct sim_disk *disk, uint32_t factor)
 {
     disk->slow_factor = factor;
+}
+
+void sim_disk_any_order(struct sim_disk *disk, bool any_order)
+{
+    disk->image.any_order = any_order;
 }
 
 void sim_disk_set_capacity(struct sim_disk *disk, uint64_t capacity_bytes)

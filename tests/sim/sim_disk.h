@@ -7,9 +7,10 @@
  * The model: a page is 4 KiB, eight sectors. At a power cut each sector that was not synced
  * survives or not by itself, drawn from the seed, so that writes are torn and reordered within and
  * across files. Names and sizes are one ordered journal, of which a drawn prefix survives (ext4,
- * ordered); sync_names makes one directory's names durable, sync one file's bytes and size, neither
- * the other's; sync_all makes all of them. After a failed sync the pages are clean, the old bytes
- * are on the disk, and every later sync fails until the process is started again (R14).
+ * ordered), or in the stricter mode a prefix for each directory and file by itself; sync_names makes
+ * one directory's names durable, sync one file's bytes and size, neither the other's; sync_all makes
+ * all of them. After a failed sync the pages are clean, the old bytes are on the disk, and every
+ * later sync fails until the process is started again (R14).
  *
  * Ownership: the disk outlives its views and the node; file ids end with the node's life.
  * Thread:    one.
@@ -66,6 +67,7 @@ void sim_disk_wipe(struct sim_disk *disk);      /* another, empty disk under the
 /* ---- faults ---- */
 
 void sim_disk_slow(struct sim_disk *disk, uint32_t factor); /* of the syncs' time; 1: as it was */
+void sim_disk_any_order(struct sim_disk *disk, bool any_order);             /* of names and sizes */
 void sim_disk_set_capacity(struct sim_disk *disk, uint64_t capacity_bytes); /* 0: without bound */
 uint64_t sim_disk_used(const struct sim_disk *disk);
 /* The nth write, sync (of files and names) from now fails: 1 is the next; 0 takes it back. A failed

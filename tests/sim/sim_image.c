@@ -482,8 +482,7 @@ static void commit_cuts(struct sim_image *image, const struct sim_inode *inode)
 {
     uint64_t size = inode->disk_size;
     size_t entries = 0, through = 0;
-    list_for_each(node, &image->journal)
-    {
+    list_for_each (node, &image->journal) {
         struct sim_entry *entry = list_entry(node, struct sim_entry, link);
         entries++;
         if (entry->kind != SIM_SIZE || entry->inode != inode)
@@ -564,9 +563,35 @@ static void names_reload(struct sim_image *image, struct sim_inode *directory)
     }
 }
 
+/* A directory's changes survive up to one of them, a file's sizes too, each by itself; a rename
+ * from one directory to another survives in both or in none. */
+static void journal_cut_any_order(struct sim_image *image, struct rng *rng,
+                                  struct sim_disk_counters *counters)
+{
+    list_for_each (node, &image->inodes)
+        list_entry(node, struct sim_inode, link)->kept =
+            (size_t)rng_below(rng, image->journal_length + 1);
+    size_t nth = 0;
+    list_for_each_safe (node, after, &image->journal) {
+        struct sim_entry *entry = list_entry(node, struct sim_entry, link);
+        struct sim_inode *what = entry->kind == SIM_SIZE ? entry->inode : entry->directory;
+        struct sim_inode *other = entry->kind == SIM_RENAME ? entry->to_directory : what;
+        if (nth < what->kept && nth < other->kept) {
+            entry_commit(image, entry);
+        } else {
+            what->kept = other->kept = 0; /* nor what follows */
+            counters->lost_names++;
+            entry_free(image, entry);
+        }
+        nth++;
+    }
+}
+
 void sim_image_power_cut(struct sim_image *image, struct rng *rng,
                          struct sim_disk_counters *counters)
 {
+    if (image->any_order)
+        journal_cut_any_order(image, rng, counters);
     size_t kept = (size_t)rng_below(rng, image->journal_length + 1);
     counters->lost_names += image->journal_length - kept;
     sim_image_commit_prefix(image, kept);

@@ -42,6 +42,7 @@ struct sim_inode {
     size_t page_count;
     uint64_t blocks; /* pages that have blocks */
     bool counted;    /* blocks are in image.used_blocks */
+    size_t kept;     /* at a power cut: of the journal, where any order is possible */
 };
 
 enum sim_entry_kind { SIM_LINK, SIM_UNLINK, SIM_RENAME, SIM_SIZE };
@@ -64,6 +65,7 @@ struct sim_image {
     uint64_t sequence; /* of the last entry */
     uint64_t used_blocks;
     uint64_t capacity_bytes; /* 0: without bound */
+    bool any_order;          /* the journal keeps the order of each directory and file only */
 };
 
 void sim_image_init(struct sim_image *image);

@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "client/client.h"
 #include "sim/check.h"
+#include "sim/scenario.h"
 #include "sim/sim_node.h"
 
 enum { RECORDS_A_TICK_MAX = 6, VALUE_BYTES_MAX = 300 };
@@ -201,7 +202,8 @@ static void ledger_configure(struct sim_karst *karst, struct client_config *ret_
 void sim_karst_add(struct sim_run *run)
 {
     struct sim_host *host = sim_host_add(&run->world); /* for the faults that draw hosts */
-    if ((run->options->without_clients >> run->client_count & 1) != 0)
+    uint32_t without = run->options->without_clients | run->scenario->without_clients;
+    if ((without >> run->client_count & 1) != 0)
         return; /* the last one: no draw of another changes */
     struct sim_karst *karst = calloc(1, sizeof *karst);
     struct client_config config;

@@ -6,16 +6,24 @@
 
 #include "sim/sim_run.h"
 
-enum { LOAD_TOPICS = 4, LOAD_PARTITIONS_MAX = 4 };
+enum {
+    LOAD_TOPICS = 6,
+    LOAD_STRICT = 4, /* the first ones lose nothing; the others are of scenarios that say so */
+    LOAD_PARTITIONS_MAX = 4
+};
 
 /* Made by the admin client, known to all. */
 struct load_topic {
     const char *name;
     int32_t partitions, replication_factor, min_isr;
-    bool idempotent; /* acks=all; else producers ask for acks=1 */
-    bool karst;      /* libkarst alone produces to it */
+    int16_t acks;
+    bool idempotent;
+    bool karst;   /* libkarst alone produces to it */
+    bool cached;  /* acknowledged from the page cache (R20) */
+    bool unclean; /* who was not in sync may be elected (R8) */
 };
 extern const struct load_topic load_topics[LOAD_TOPICS];
+int load_topic_count(const struct sim_run *run);
 
 void sim_karst_add(struct sim_run *run);
 void sim_karst_free(struct sim_karst *karst); /* accepts NULL */

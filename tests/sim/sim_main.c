@@ -236,8 +236,10 @@ static int parse(int argc, char **argv, struct arguments *a)
 /* ---- one seed ---- */
 
 /* What --scenario mix draws, by the seed. */
-static const char *const mix[] = {"crashes",    "partitions", "observers", "disks",      "quiet",
-                                  "partitions", "crashes",    "full",      "partitions", "crashes"};
+static const char *const mix[] = {"crashes",   "mixed",  "partitions", "observers",  "disks",
+                                  "quiet",     "mixed3", "loose",      "crashes",    "partitions",
+                                  "full",      "quorum", "mixed",      "partitions", "membership",
+                                  "observers", "mixed3", "disks",      "crashes",    "mixed7"};
 
 static const struct scenario *scenario_of(const struct arguments *a, uint64_t seed)
 {

@@ -206,6 +206,14 @@ static uint64_t draw_delay(struct sim_world *world)
     return rng_between(&world->rng, world->net.delay_min_ns, world->net.delay_max_ns);
 }
 
+static uint64_t draw_slowness(const struct sim_end *from)
+{
+    struct sim_world *world = from->conn->world;
+    unsigned to = from->conn->hosts[from == &from->conn->ends[0]];
+    uint64_t slow_ns = world->slow_ns[end_host(from)][to];
+    return slow_ns == 0 ? 0 : rng_below(&world->rng, slow_ns);
+}
+
 static void packet_send(struct sim_end *from, struct frame *frame, err_t err, bool overtakes)
 {
     struct sim_world *world = from->conn->world;
@@ -219,7 +227,7 @@ static void packet_send(struct sim_end *from, struct frame *frame, err_t err, bo
         from->queued_bytes += frame->used;
     if (from->queued_bytes > world->net.queue_bytes_max)
         from->over = true;
-    uint64_t due = world->now_ns + draw_delay(world);
+    uint64_t due = world->now_ns + draw_delay(world) + draw_slowness(from);
     if (overtakes) {
         list_push_front(&from->packets, &packet->link);
         sim_schedule(world, &packet->event, due - world->now_ns);
@@ -241,6 +249,8 @@ static void frame_send(struct sim_end *from, struct frame *frame)
         return;
     }
     world->frames_sent++;
+    if (world->frame_leaves != NULL)
+        world->frame_leaves(world, from->actor, frame);
     bool raft = frame->used >= WIRE_HEADER_BYTES && frame->bytes[4] == WIRE_ONEWAY &&
                 get_u16(frame->bytes + 6) == WIRE_RAFT;
     if (raft && rng_chance(&world->rng, world->net.raft_loss_ppm)) {
@@ -450,6 +460,7 @@ void sim_net_host_stopped(struct sim_host *host)
 
 void sim_net_link_changed(struct sim_world *world)
 {
+    world->links_changed_ns = world->now_ns;
     list_for_each_safe (node, after, &world->conns) {
         struct sim_conn *conn = list_entry(node, struct sim_conn, link);
         for (int i = 0; i < 2; i++)

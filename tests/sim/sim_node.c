@@ -170,6 +170,7 @@ static void node_configure_quorum(struct sim_node *node)
         .node = node->id,
         .shards = RUN_SHARDS,
         .cluster_id = cluster_id,
+        .directory_id = node->directory,
         .bootstrap = node->bootstrap,
         .bootstrap_count = run->voter_count,
         .election_timeout_ms = 500,
@@ -177,6 +178,7 @@ static void node_configure_quorum(struct sim_node *node)
         .snapshot_bytes = 6 << 10,
         .trailing_bytes = 1 << 10,
         .reserve_bytes = node->reserve_bytes,
+        .message_bytes = node->raft_bytes,
         .log_options = &node->metadata_log,
         .controller = {.session_timeout_ns = ENV_MS(2000),
                        .default_partitions = 1,
@@ -229,6 +231,7 @@ void sim_node_start(struct sim_node *node)
     struct sim_run *run = node->run;
     sim_unschedule(&run->world, &node->restart);
     node->life++;
+    node->started_ns = run->world.now_ns;
     node->expects_exit = false;
     node->host->powered = true;
     node->host->message_free = shard_message_free;

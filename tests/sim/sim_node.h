@@ -19,12 +19,14 @@ struct sim_node {
     node_id_t id;
     bool voter;
     unsigned life;            /* counts starts */
+    uint64_t started_ns;      /* the last one */
     bool expects_exit;        /* what was done to it may make it end itself */
     uint64_t fuse_restart_ns; /* 0: no fuse */
     uint64_t boot_fuse;       /* of its next start: may blow while it recovers; 0: none */
     struct sim_event restart;
     struct uuid directory;
     uint64_t free_bytes_min, reserve_bytes; /* of its configuration (R16) */
+    uint32_t raft_bytes;                    /* of entries in one message (R22); 0: the default */
     bool disk_swapped;                      /* and not yet registered with the new one */
     /* while up */
     struct quorum *quorum;

@@ -1,6 +1,6 @@
 /* sim_producer.c - a producer: one lane for each partition, up to five batches of a lane under way,
- * sent again in order until they are acknowledged. Idempotent lanes ask for acks=all, the others
- * for acks=1. One request carries the due batches of all partitions that a broker leads. */
+ * sent again in order until they are acknowledged, with the acks of their topic. One request
+ * carries the due batches of all partitions with the same acks that a broker leads. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -150,12 +150,12 @@ static void batch_acked(struct sim_client *client, struct call_row *row,
     struct producer *producer = client->state;
     const struct load_topic *topic = &load_topics[row->lane->topic];
     row->batch->state = BATCH_ACKED;
-    if (topic->idempotent) {
+    if (topic->acks == -1) {
         struct check_ack ack = {.id = {client->topics[row->lane->topic].id, row->lane->index},
                                 .base_offset = reply->base_offset,
                                 .crc = row->batch->crc,
                                 .count = row->batch->count,
-                                .producer_id = producer->id,
+                                .producer_id = topic->idempotent ? producer->id : -1,
                                 .base_sequence = row->batch->base_sequence};
         check_data_acked(client->run->data, &ack);
     }
@@ -235,7 +235,7 @@ static void lane_gather(struct lane *lane, uint64_t now, struct produce_call *ca
 }
 
 static void produce_send(struct sim_client *client, struct produce_call *call, unsigned broker,
-                         bool idempotent, size_t bytes)
+                         int16_t acks, size_t bytes)
 {
     struct producer *producer = client->state;
     Karst__ProducePartition rows[ROWS_MAX];
@@ -253,7 +253,7 @@ static void produce_send(struct sim_client *client, struct produce_call *call, u
         pointers[i] = &rows[i];
     }
     Karst__ProduceRequest request = KARST__PRODUCE_REQUEST__INIT;
-    request.acks = idempotent ? -1 : 1;
+    request.acks = acks;
     request.timeout_ms = 1500;
     request.n_partitions = call->row_count;
     request.partitions = pointers;
@@ -261,7 +261,7 @@ static void produce_send(struct sim_client *client, struct produce_call *call, u
                 (struct bytes){producer->scratch, bytes});
 }
 
-static void produce_to(struct sim_client *client, unsigned broker, bool idempotent, uint64_t now)
+static void produce_to(struct sim_client *client, unsigned broker, int16_t acks, uint64_t now)
 {
     struct producer *producer = client->state;
     struct produce_call *call = NULL;
@@ -275,20 +275,20 @@ static void produce_to(struct sim_client *client, unsigned broker, bool idempote
     for (unsigned i = 0; i < producer->lane_count; i++) {
         struct lane *lane = &producer->lanes[i];
         unsigned leader;
-        if (load_topics[lane->topic].idempotent == idempotent &&
+        if (load_topics[lane->topic].acks == acks &&
             client_broker(client, client->topics[lane->topic].partitions[lane->index].leader,
                           &leader) &&
             leader == broker)
             lane_gather(lane, now, call, producer, &bytes);
     }
     if (call->row_count > 0)
-        produce_send(client, call, broker, idempotent, bytes);
+        produce_send(client, call, broker, acks, bytes);
 }
 
 static void producer_tick(struct sim_client *client, uint64_t now)
 {
     struct producer *producer = client->state;
-    for (int i = 0; i < LOAD_TOPICS; i++)
+    for (int i = 0; i < load_topic_count(client->run); i++)
         if (!client->topics[i].known)
             return;
     if (producer->id < 0) {
@@ -306,8 +306,8 @@ static void producer_tick(struct sim_client *client, uint64_t now)
         lane->next_at_ns = now + rng_below(&client->rng, lane->interval_ns * 2);
     }
     for (unsigned broker = 0; broker < client->run->node_count; broker++) {
-        produce_to(client, broker, true, now);
-        produce_to(client, broker, false, now);
+        produce_to(client, broker, -1, now);
+        produce_to(client, broker, 1, now);
     }
 }
 
@@ -325,7 +325,7 @@ static void producer_start(struct sim_client *client)
     for (int i = 0; i < CALLS_MAX; i++)
         producer->calls[i].call =
             (struct client_call){.method = WIRE_PRODUCE, .done = produce_done};
-    for (int topic = 0; topic < LOAD_TOPICS; topic++)
+    for (int topic = 0; topic < load_topic_count(client->run); topic++)
         for (int32_t index = 0; !load_topics[topic].karst && index < load_topics[topic].partitions;
              index++)
             producer->lanes[producer->lane_count++] =

@@ -133,6 +133,12 @@ static void turn_ended(struct sim_world *world, struct sim_actor *actor)
     sim_node_turn_ended(node);
 }
 
+static void frame_leaves(struct sim_world *world, struct sim_actor *actor,
+                         const struct frame *frame)
+{
+    check_lease_frame(sim_run_of(world), actor, frame);
+}
+
 /* ---- faults ---- */
 
 /* Draws for one purpose of a seed, whatever is drawn elsewhere. (Not rng_seed's own constant: the
@@ -332,6 +338,7 @@ void sim_run(const struct run_options *options, struct sim_run **ret_run)
     rng_seed(&run->rng, options->seed ^ UINT64_C(0x5DEECE66D));
     run->world.turn_begins = turn_begins;
     run->world.turn_ended = turn_ended;
+    run->world.frame_leaves = frame_leaves;
     run->node_count = options->scenario->nodes;
     run->voter_count = options->scenario->voters;
     logger_set(options->show == RUN_SHOW_DEBUG ? LOGGER_DEBUG : LOGGER_INFO, log_to_timeline, NULL,

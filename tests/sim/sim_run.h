@@ -44,6 +44,7 @@ enum run_phase { RUN_SAFETY, RUN_HEAL, RUN_READ, RUN_DONE };
     X(read, "records read by consumers")                                                           \
     X(crashes, "processes killed or machines cut off from power")                                  \
     X(retries, "batches sent again by producers")                                                  \
+    X(unclean, "partitions that gave records up by an unclean election")                           \
     X(cuts, "links cut")
 
 struct run_counters {

@@ -6,6 +6,44 @@
 
 enum { TURN_ITEMS_MAX = 64 };
 
+/* ---- what comes later ---- */
+
+struct sim_later {
+    struct sim_event event;
+    struct list_node link;
+    sim_later_fn *step;
+    uint64_t args[SIM_LATER_ARGS];
+};
+
+static void later_run(struct sim_world *world, struct sim_event *event)
+{
+    struct sim_later *later = container_of(event, struct sim_later, event);
+    list_remove(&later->link);
+    later->step(world, later->args);
+    free(later);
+}
+
+void sim_later(struct sim_world *world, uint64_t delay_ns, sim_later_fn *step,
+               const uint64_t args[SIM_LATER_ARGS])
+{
+    struct sim_later *later = calloc(1, sizeof *later);
+    ASSERT(later != NULL);
+    later->event.run = later_run;
+    later->step = step;
+    memcpy(later->args, args, sizeof later->args);
+    list_push_back(&world->laters, &later->link);
+    sim_schedule(world, &later->event, delay_ns);
+}
+
+static void laters_drop(struct sim_world *world)
+{
+    for (struct list_node *node; (node = list_pop_front(&world->laters)) != NULL;) {
+        struct sim_later *later = list_entry(node, struct sim_later, link);
+        sim_unschedule(world, &later->event);
+        free(later);
+    }
+}
+
 /* ---- world ---- */
 
 void sim_world_init(struct sim_world *world, uint64_t seed)
@@ -14,6 +52,7 @@ void sim_world_init(struct sim_world *world, uint64_t seed)
     rng_seed(&world->rng, seed);
     heap_init(&world->events);
     list_init(&world->conns);
+    list_init(&world->laters);
     world->hash = seed;
     world->net = (struct sim_net_options){
         .delay_min_ns = 20000,
@@ -30,6 +69,7 @@ void sim_world_fini(struct sim_world *world)
         free(world->hosts[i]);
     }
     sim_net_fini(world);
+    laters_drop(world);
     heap_fini(&world->events);
 }
 
@@ -88,7 +128,8 @@ static uint64_t actor_mono_ns(void *self)
 
 static int64_t actor_wall_ms(void *self)
 {
-    return INT64_C(1700000000000) + (int64_t)(actor_mono_ns(self) / 1000000);
+    const struct sim_host *host = ((struct sim_actor *)self)->host;
+    return INT64_C(1700000000000) + (int64_t)(host_mono(host) / 1000000) + host->wall_offset_ms;
 }
 
 static uint64_t actor_random(void *self)
@@ -96,14 +137,37 @@ static uint64_t actor_random(void *self)
     return rng_next(&((struct sim_actor *)self)->host->world->rng);
 }
 
+static bool item_lags(const struct sim_actor *actor, const struct sim_item *item)
+{
+    return item->kind == SIM_ITEM_MAIL &&
+           actor->host->world->now_ns < actor->mail_lags_until_ns[item->source];
+}
+
+/* Since when there is something to look at: from now on, or when the first mail has lagged enough.
+ */
+static uint64_t actor_items_at(struct sim_actor *actor)
+{
+    uint64_t now = actor->host->world->now_ns, at = UINT64_MAX;
+    if (!actor->mail_lags || actor->item_count == 0)
+        return actor->item_count > 0 ? now : UINT64_MAX;
+    list_for_each (node, &actor->items) {
+        const struct sim_item *item = list_entry(node, struct sim_item, link);
+        if (!item_lags(actor, item))
+            return now;
+        if (actor->mail_lags_until_ns[item->source] < at)
+            at = actor->mail_lags_until_ns[item->source];
+    }
+    return at;
+}
+
 /* Plans the next turn: soon when items wait, else when the first timer is due. */
 static void actor_plan(struct sim_actor *actor)
 {
     struct sim_host *host = actor->host;
     struct sim_world *world = host->world;
-    uint64_t at = UINT64_MAX;
-    if (actor->item_count > 0)
-        at = world->now_ns + rng_between(&world->rng, host->turn_min_ns, host->turn_max_ns);
+    uint64_t at = actor_items_at(actor);
+    if (at != UINT64_MAX)
+        at += rng_between(&world->rng, host->turn_min_ns, host->turn_max_ns);
     if (heap_top(&actor->timers) != NULL) {
         uint64_t due = heap_top(&actor->timers)->key;
         uint64_t mono = host_mono(host);
@@ -161,13 +225,21 @@ struct sim_item *sim_actor_item(struct sim_actor *actor, enum sim_item_kind kind
     return item;
 }
 
-/* A random item, then the oldest of its source. */
+/* A random item, then the oldest of its source; NULL: all that wait lag. */
 static struct sim_item *actor_take(struct sim_actor *actor)
 {
     uint64_t nth = rng_below(&actor->host->world->rng, actor->item_count);
     struct list_node *node = actor->items.next;
     while (nth-- > 0)
         node = node->next;
+    for (size_t tried = 0; actor->mail_lags; node = node->next) {
+        if (node == &actor->items)
+            continue;
+        if (!item_lags(actor, list_entry(node, struct sim_item, link)))
+            break;
+        if (++tried == actor->item_count)
+            return NULL;
+    }
     uint32_t source = list_entry(node, struct sim_item, link)->source;
     node = actor->items.next;
     while (list_entry(node, struct sim_item, link)->source != source)
@@ -245,6 +317,8 @@ static void actor_turn(struct sim_world *world, struct sim_event *event)
     uint64_t budget = rng_between(&world->rng, 1, TURN_ITEMS_MAX);
     for (uint64_t i = 0; i < budget && actor->item_count > 0; i++) {
         struct sim_item *item = actor_take(actor);
+        if (item == NULL)
+            break;
         actor_run_item(actor, item);
         free(item);
     }
@@ -457,6 +531,13 @@ void sim_actor_pause(struct sim_host *host, unsigned idx, uint64_t for_ns)
         actor_plan(actor);
 }
 
+void sim_mail_lag(struct sim_host *host, unsigned from, unsigned to, uint64_t for_ns)
+{
+    ASSERT(from < host->actor_count && to < host->actor_count);
+    host->actors[to]->mail_lags = true;
+    host->actors[to]->mail_lags_until_ns[from] = host->world->now_ns + for_ns;
+}
+
 void sim_cut(struct sim_world *world, unsigned a, unsigned b, bool cut)
 {
     world->cut[a][b] = world->cut[b][a] = cut;
@@ -469,8 +550,14 @@ void sim_cut_one_way(struct sim_world *world, unsigned from, unsigned to, bool c
     sim_net_link_changed(world);
 }
 
+void sim_slow_link(struct sim_world *world, unsigned from, unsigned to, uint64_t slow_ns)
+{
+    world->slow_ns[from][to] = slow_ns;
+}
+
 void sim_heal(struct sim_world *world)
 {
     memset(world->cut, 0, sizeof world->cut);
+    memset(world->slow_ns, 0, sizeof world->slow_ns);
     sim_net_link_changed(world);
 }

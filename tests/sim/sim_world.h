@@ -50,13 +50,19 @@ struct sim_world {
     struct sim_net_options net;
     struct sim_host *hosts[SIM_HOSTS_MAX];
     unsigned host_count;
-    bool cut[SIM_HOSTS_MAX][SIM_HOSTS_MAX]; /* from, to: nothing gets through */
+    bool cut[SIM_HOSTS_MAX][SIM_HOSTS_MAX];         /* from, to: nothing gets through */
+    uint64_t slow_ns[SIM_HOSTS_MAX][SIM_HOSTS_MAX]; /* from, to: up to so much later */
+    uint64_t links_changed_ns;                      /* when a link was last cut or made whole */
     struct list_node conns;
+    struct list_node laters;
     uint32_t conn_generation;
     uint64_t frames_sent, frames_lost, frames_duplicated, resets;
     /* Around each turn of an actor: for checkers, and for who writes the log lines. May be NULL. */
     void (*turn_begins)(struct sim_world *world, struct sim_actor *actor);
     void (*turn_ended)(struct sim_world *world, struct sim_actor *actor);
+    /* A whole frame leaves an actor, for whoever listens in. May be NULL. */
+    void (*frame_leaves)(struct sim_world *world, struct sim_actor *actor,
+                         const struct frame *frame);
     void *data;
 };
 
@@ -68,6 +74,11 @@ void sim_unschedule(struct sim_world *world, struct sim_event *event);
 bool sim_step(struct sim_world *world);
 /* Runs all events up to until_ns, which becomes the time. */
 void sim_run_until(struct sim_world *world, uint64_t until_ns);
+/* Something else once, after so long; args are copied. The world frees what has not run. */
+enum { SIM_LATER_ARGS = 4 };
+typedef void sim_later_fn(struct sim_world *world, const uint64_t args[SIM_LATER_ARGS]);
+void sim_later(struct sim_world *world, uint64_t delay_ns, sim_later_fn *step,
+               const uint64_t args[SIM_LATER_ARGS]);
 /* Mixes a value into the hash of the run. */
 void sim_note(struct sim_world *world, uint64_t value);
 
@@ -82,6 +93,7 @@ struct sim_host {
     bool dying;               /* its actors are being taken apart: what they send is lost */
     uint64_t paused_until_ns; /* SIGSTOP: no turns */
     int64_t clock_offset_ns, clock_ppm;
+    int64_t wall_offset_ms;            /* how wrong its wall clock is: it may jump */
     uint64_t turn_min_ns, turn_max_ns; /* how long work waits before an actor looks at it */
     struct sim_actor *actors[SIM_ACTORS_MAX];
     unsigned actor_count;
@@ -110,10 +122,14 @@ struct env *sim_host_env(struct sim_host *host, unsigned actor);
 void sim_host_pause(struct sim_host *host, uint64_t for_ns);
 /* One thread of it only: its image, its disk's completions and its mail lag behind. */
 void sim_actor_pause(struct sim_host *host, unsigned actor, uint64_t for_ns);
+/* What one actor of it posts to another waits so long, while that one goes on with all else. */
+void sim_mail_lag(struct sim_host *host, unsigned from, unsigned to, uint64_t for_ns);
 /* Both directions, or one. Frames under way wait until the link is whole again, or the connection
  * breaks (give_up_ns). */
 void sim_cut(struct sim_world *world, unsigned a, unsigned b, bool cut);
 void sim_cut_one_way(struct sim_world *world, unsigned from, unsigned to, bool cut);
+/* Frames from host to host take up to so much longer. */
+void sim_slow_link(struct sim_world *world, unsigned from, unsigned to, uint64_t slow_ns);
 void sim_heal(struct sim_world *world); /* every link */
 
 /* ---- actors ---- */
@@ -161,8 +177,10 @@ struct sim_actor {
     struct sim_event turn;
     uint64_t busy_until_ns;
     uint64_t stuck_until_ns; /* its thread makes no progress; the others of its node do */
-    uint32_t mail_waiting[SIM_ACTORS_MAX]; /* from each sender: the mailbox's bound */
-    bool mail_refused[SIM_ACTORS_MAX];     /* told ERR_FULL, and not yet of room */
+    bool mail_lags;
+    uint64_t mail_lags_until_ns[SIM_ACTORS_MAX]; /* what this sender posts */
+    uint32_t mail_waiting[SIM_ACTORS_MAX];       /* from each sender: the mailbox's bound */
+    bool mail_refused[SIM_ACTORS_MAX];           /* told ERR_FULL, and not yet of room */
 };
 
 /* For sim_net.c, sim_disk's hook: queues an item and makes sure that a turn comes. */

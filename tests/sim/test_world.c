@@ -1,5 +1,6 @@
 #include "sim/sim_world.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -370,6 +371,47 @@ START_TEST(a_stuck_actor_lags_behind_the_others_of_its_host)
 }
 END_TEST
 
+START_TEST(mail_that_lags_holds_up_nothing_else)
+{
+    struct lab lab;
+    lab_init(&lab, check_main_seed());
+    lab_connect(&lab);
+    struct env *env = sim_host_env(lab.hosts[0], 1);
+    sim_mail_lag(lab.hosts[0], 1, 0, ENV_MS(500));
+    for (uint32_t i = 0; i < 3; i++) {
+        struct mail *mail = calloc(1, sizeof *mail);
+        mail->number = i;
+        ck_assert_int_eq(env->mail.post(env->mail.self, 0, mail), ERR_OK);
+    }
+    lab_send_many(&lab, 4);
+    sim_run_until(&lab.world, lab.world.now_ns + ENV_MS(490));
+    ck_assert_uint_eq(lab.client.frames, 4);
+    ck_assert_uint_eq(lab.server.mails, 0);
+    sim_run_until(&lab.world, lab.world.now_ns + ENV_MS(20));
+    ck_assert_uint_eq(lab.server.mails, 3);
+    ck_assert(lab.server.in_order);
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(a_slow_link_is_slow_one_way_and_in_order)
+{
+    struct lab lab;
+    lab_init(&lab, check_main_seed());
+    lab_connect(&lab);
+    sim_slow_link(&lab.world, 0, 1, ENV_MS(1000));
+    lab_send_many(&lab, 50);
+    sim_run_until(&lab.world, lab.world.now_ns + ENV_MS(20));
+    ck_assert_uint_eq(lab.server.frames, 50);
+    ck_assert_uint_lt(lab.client.frames, 50);
+    sim_run_until(&lab.world, lab.world.now_ns + ENV_MS(1100));
+    ck_assert_uint_eq(lab.client.frames, 50);
+    for (uint32_t i = 0; i < 50; i++)
+        ck_assert_uint_eq(lab.client.received[i], i);
+    lab_fini(&lab);
+}
+END_TEST
+
 START_TEST(paused_reads_hold_frames_until_they_go_on)
 {
     struct lab lab;
@@ -560,6 +602,78 @@ static uint64_t run_of(uint64_t seed)
     return hash;
 }
 
+struct step_seen {
+    uint64_t at_ns, value;
+};
+static struct step_seen step_seen;
+
+static void step_run(struct sim_world *world, const uint64_t args[SIM_LATER_ARGS])
+{
+    step_seen = (struct step_seen){world->now_ns, args[0]};
+    if (args[0] == 1)
+        sim_later(world, 10, step_run, (const uint64_t[SIM_LATER_ARGS]){2});
+}
+
+START_TEST(what_comes_later_comes_once_and_may_go_on)
+{
+    struct sim_world world;
+    sim_world_init(&world, check_main_seed());
+    sim_later(&world, 100, step_run, (const uint64_t[SIM_LATER_ARGS]){1});
+    sim_run_until(&world, 105);
+    ck_assert_uint_eq(step_seen.at_ns, 100);
+    sim_run_until(&world, 1000);
+    ck_assert_uint_eq(step_seen.at_ns, 110);
+    ck_assert_uint_eq(step_seen.value, 2);
+    sim_later(&world, 100, step_run, (const uint64_t[SIM_LATER_ARGS]){3});
+    sim_world_fini(&world); /* the leak checker looks */
+}
+END_TEST
+
+/* Of two directories, one file in each, made in turns: how many names survive a power cut. */
+static void names_survive(bool any_order, uint64_t seed, unsigned into[2])
+{
+    struct sim_disk *disk = sim_disk_new(&(struct sim_disk_options){.seed = seed});
+    struct sim_disk_view view;
+    sim_disk_any_order(disk, any_order);
+    sim_disk_view_init(&view, disk, NULL, NULL);
+    struct env_disk *env = &view.env;
+    char name[16];
+    ck_assert_int_eq(env->make_directory(env->self, "a"), ERR_OK);
+    ck_assert_int_eq(env->make_directory(env->self, "b"), ERR_OK);
+    ck_assert_int_eq(env->sync_names(env->self, ""), ERR_OK);
+    for (int i = 0; i < 20; i++) {
+        env_file file;
+        (void)snprintf(name, sizeof name, "%c/%02d", "ab"[i % 2], i / 2); /* fits */
+        ck_assert_int_eq(env->open(env->self, name, ENV_OPEN_CREATE, &file), ERR_OK);
+        env->close(env->self, file);
+    }
+    sim_disk_power_cut(disk);
+    for (int i = 0; i < 20; i++) {
+        env_file file;
+        (void)snprintf(name, sizeof name, "%c/%02d", "ab"[i % 2], i / 2); /* fits */
+        if (env->open(env->self, name, 0, &file) != ERR_OK)
+            continue;
+        ck_assert_uint_eq(into[i % 2], (unsigned)i / 2); /* of each directory a prefix */
+        into[i % 2]++;
+        env->close(env->self, file);
+    }
+    sim_disk_free(disk);
+}
+
+START_TEST(in_any_order_each_directory_keeps_its_own_prefix)
+{
+    bool apart = false;
+    for (uint64_t i = 0; i < 50; i++) {
+        unsigned strict[2] = {0, 0}, ordered[2] = {0, 0};
+        names_survive(false, check_main_seed() + i, ordered);
+        names_survive(true, check_main_seed() + i, strict);
+        ck_assert(ordered[0] == ordered[1] || ordered[0] == ordered[1] + 1);
+        apart = apart || strict[0] + 1 < strict[1] || strict[0] > strict[1] + 1;
+    }
+    ck_assert(apart);
+}
+END_TEST
+
 START_TEST(the_same_seed_gives_the_same_run)
 {
     uint64_t seed = check_main_seed();
@@ -575,10 +689,11 @@ CHECK_MAIN("sim/world", frames_come_back_whole_and_in_order, a_frame_sent_in_par
            a_dropped_connection_is_told_to_the_other_end_only,
            a_killed_process_says_goodbye_and_its_address_refuses, a_machine_without_power_is_silent,
            a_host_restarts_and_is_dialled_again, a_paused_host_does_nothing_and_then_all,
-           a_stuck_actor_lags_behind_the_others_of_its_host,
-           paused_reads_hold_frames_until_they_go_on,
+           a_stuck_actor_lags_behind_the_others_of_its_host, mail_that_lags_holds_up_nothing_else,
+           a_slow_link_is_slow_one_way_and_in_order, paused_reads_hold_frames_until_they_go_on,
            an_output_queue_over_its_bound_is_told_when_it_has_drained,
            only_rafts_frames_are_lost_doubled_and_overtake,
            mail_is_bounded_in_order_and_tells_of_room,
            timers_fire_when_they_are_due_and_not_when_stopped,
-           work_is_done_elsewhere_and_told_later, the_same_seed_gives_the_same_run)
+           work_is_done_elsewhere_and_told_later, what_comes_later_comes_once_and_may_go_on,
+           in_any_order_each_directory_keeps_its_own_prefix, the_same_seed_gives_the_same_run)
