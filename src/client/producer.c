@@ -375,11 +375,11 @@ static err_t client_produce_start(struct client *client, struct client_broker *b
         return ERR_NO_MEMORY;
     Karst__ProduceRequest request = KARST__PRODUCE_REQUEST__INIT;
     request.acks = client->config.acks;
-    /* The broker gives up before we do, and says so. */
-    request.timeout_ms = client->config.request_timeout_ms / 5 * 4 + 1;
     request.partitions = row_list;
     request.n_partitions = produce->count;
-    uint64_t deadline_ns = UINT64_MAX;
+    uint64_t now = client_now(client), most_ns = ENV_MS(client->config.request_timeout_ms);
+    uint64_t least_ns = most_ns < ENV_MS(CLIENT_ANSWER_MS) ? most_ns : ENV_MS(CLIENT_ANSWER_MS);
+    uint64_t deadline_ns = now + most_ns;
     for (size_t i = 0; i < produce->count; i++) {
         const struct client_batch *batch = produce->batches[i];
         const struct client_partition *p = batch->partition;
@@ -394,9 +394,11 @@ static err_t client_produce_start(struct client *client, struct client_broker *b
             deadline_ns = batch->deadline_ns;
     }
     /* A batch at the end of its time is no reason to give up a connection that others use. */
-    uint64_t least_ns = client_now(client) + ENV_MS(CLIENT_ANSWER_MS);
-    if (deadline_ns < least_ns)
-        deadline_ns = least_ns;
+    if (deadline_ns < now + least_ns)
+        deadline_ns = now + least_ns;
+    /* The broker gives up before we do, and says so: a call that passes its deadline ends the
+     * connection, and what others have under way there. */
+    request.timeout_ms = (uint32_t)((deadline_ns - now) / ENV_MS(1) / 5 * 4 + 1);
     produce->call.method = WIRE_PRODUCE;
     produce->call.done = client->config.acks == 0 ? NULL : client_produce_done;
     produce->call.deadline_ns = deadline_ns;

@@ -85,6 +85,7 @@ struct lab {
     /* The next produce requests' rows are answered so, without being done. */
     err_t produce_err;
     unsigned produce_err_count;
+    uint32_t produce_timeout_ms; /* as the last produce request said */
     bool hints;      /* NOT_LEADER_OR_FOLLOWER says who leads */
     err_t admin_err; /* of CreateTopics, admin_err_count times */
     unsigned admin_err_count;

@@ -188,6 +188,7 @@ static void lab_produce_request(struct lab_request *r, const Karst__ProduceReque
     Karst__ProduceReply reply = KARST__PRODUCE_REPLY__INIT;
     size_t at = 0;
     reply.partitions = arena_calloc(&r->arena, request->n_partitions, sizeof(void *));
+    r->lab->produce_timeout_ms = request->timeout_ms;
     for (size_t i = 0; i < request->n_partitions; i++) {
         const Karst__ProducePartition *row = request->partitions[i];
         ck_assert_uint_le(row->bytes, r->attachment.len - at);

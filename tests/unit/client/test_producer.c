@@ -628,6 +628,23 @@ START_TEST(a_topic_missed_for_a_while_is_known_by_its_new_leaders)
 }
 END_TEST
 
+/* Else the call passes its deadline here, and the connection ends for all. */
+START_TEST(a_broker_is_asked_to_answer_before_the_call_is_given_up)
+{
+    struct lab lab;
+    struct client_config config;
+    client_config_init(&config);
+    config.delivery_timeout_ms = 5000;
+    lab_init(&lab, &config);
+    lab_add_topic(&lab, "orders", 1);
+    ck_assert_int_eq(lab_produce(&lab, "orders", 0, 1), ERR_OK);
+    ck_assert(lab_run_until_delivered(&lab, 1, 1000));
+    ck_assert_uint_lt(lab.produce_timeout_ms, 4500);
+    ck_assert_uint_gt(lab.produce_timeout_ms, 3500);
+    lab_fini(&lab);
+}
+END_TEST
+
 START_TEST(what_is_abandoned_is_told)
 {
     struct lab lab;
@@ -669,4 +686,5 @@ CHECK_MAIN("client/producer", a_record_finds_its_partition_and_comes_back_with_i
            what_was_sent_behind_a_batch_out_of_time_is_not_written_twice,
            acks_0_is_done_when_it_is_sent, a_deleted_topic_fails_what_waits_for_it,
            a_topic_made_anew_takes_a_sequence_of_its_own, what_is_abandoned_is_told,
-           a_topic_missed_for_a_while_is_known_by_its_new_leaders)
+           a_topic_missed_for_a_while_is_known_by_its_new_leaders,
+           a_broker_is_asked_to_answer_before_the_call_is_given_up)
