@@ -97,6 +97,8 @@ struct env_disk {
     /* What is clean leaves the page cache: the next reads tell what is on the disk (R14). */
     err_t (*drop_cache)(void *self, env_file file);
     void (*close)(void *self, env_file file);
+    /* A sync failed, whoever's and of whatever: the directory is offline for good (R14). */
+    bool (*is_offline)(void *self);
     void *self;
 };
 

@@ -425,6 +425,12 @@ static err_t disk_sync_all(void *self)
     return io_directory_sync_all(disk->directory);
 }
 
+static bool disk_is_offline(void *self)
+{
+    const struct io_disk *disk = self;
+    return io_directory_offline(disk->directory);
+}
+
 void io_disk_init(struct io_disk *disk, struct io_directory *directory, unsigned actor)
 {
     *disk = (struct io_disk){.directory = directory, .actor = actor, .free_first = -1};
@@ -462,6 +468,7 @@ struct env_disk io_disk_env(struct io_disk *disk)
         .free_bytes = disk_free_bytes,
         .drop_cache = disk_drop_cache,
         .close = disk_close,
+        .is_offline = disk_is_offline,
         .self = disk,
     };
 }

@@ -156,6 +156,12 @@ static void wrap_close(void *self, env_file file)
     b->inner.close(b->inner.self, file);
 }
 
+static bool wrap_is_offline(void *self)
+{
+    struct ballast *b = self;
+    return b->inner.is_offline(b->inner.self);
+}
+
 static const struct env_disk wrapped = {
     .open = wrap_open,
     .write = wrap_write,
@@ -175,8 +181,9 @@ static const struct env_disk wrapped = {
     .free_bytes = wrap_free_bytes,
     .drop_cache = wrap_drop_cache,
     .close = wrap_close,
+    .is_offline = wrap_is_offline,
 };
-static_assert(sizeof(struct env_disk) == 19 * sizeof(void *), "each function is wrapped");
+static_assert(sizeof(struct env_disk) == 20 * sizeof(void *), "each function is wrapped");
 
 /* ---- life ---- */
 

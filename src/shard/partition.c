@@ -216,6 +216,35 @@ static void tick_replicas(struct partition_table *table, bool gap)
     }
 }
 
+static void fail_on_disk(struct partition *p)
+{
+    struct replica_event ev = {.type = REPLICA_FAILED};
+    p->disk_error = true;
+    if (p->log != NULL && !p->replica.failed)
+        partition_step(p, &ev);
+    else
+        partition_tell_failed(p, ERR_KAFKA_STORAGE_ERROR);
+}
+
+/* R14: whatever it was that could not be synced, a name or a checkpoint, and whoever asked for it:
+ * the disk takes no more, and nobody knows what of the last is on it. */
+static void tick_disks(struct partition_table *table)
+{
+    for (uint32_t i = 0; i < table->env->disk_count; i++) {
+        const struct env_disk *disk = &table->env->disks[i];
+        const uint32_t bit = UINT32_C(1) << i;
+        if ((table->disks_offline & bit) != 0 || !disk->is_offline(disk->self))
+            continue;
+        table->disks_offline |= bit;
+        table->disk_failed[i] = true;
+        list_for_each_safe (node, after, &table->all) {
+            struct partition *p = list_entry(node, struct partition, all);
+            if (p->disk == i && p->folder[0] != '\0')
+                fail_on_disk(p);
+        }
+    }
+}
+
 /* R15: a few at a time, since each may wait for the disk. */
 static void tick_checkpoints(struct partition_table *table, uint64_t now_ns)
 {
@@ -237,6 +266,7 @@ void partition_tick(struct partition_table *table, uint64_t now_ns)
     bool gap = now_ns - table->last_tick_ns > LOOP_GAP_NS;
     table->last_tick_ns = now_ns;
     partition_check_ready(table);
+    tick_disks(table);
     partition_sweep_strays(table, now_ns);
     partition_delete_some(table);
     partition_settle_some(table);

@@ -100,13 +100,13 @@ struct partition {
     err_t open_err;
     bool in_manifest; /* this process has made sure of it (R1) */
     bool torn;
-    bool stopped; /* by partition_stop_logs, or as well as it could: no more syncs */
-    bool told_failed; /* host.replica_failed was called with an error */
-    bool disk_error;  /* a sync or a cut failed: so has the directory (R14) */
-    bool unreadable;  /* while it leads, and another could: the tick ends it */
-    offset_t snapshot_offset;         /* of the producers' snapshot that is on the disk; -1: none */
-    uint64_t snapshot_bytes;          /* of the log, when it was written */
-    struct replica replica;           /* valid with log */
+    bool stopped;             /* by partition_stop_logs, or as well as it could: no more syncs */
+    bool told_failed;         /* host.replica_failed was called with an error */
+    bool disk_error;          /* a sync or a cut failed: so has the directory (R14) */
+    bool unreadable;          /* while it leads, and another could: the tick ends it */
+    offset_t snapshot_offset; /* of the producers' snapshot that is on the disk; -1: none */
+    uint64_t snapshot_bytes;  /* of the log, when it was written */
+    struct replica replica;   /* valid with log */
     struct list_node fetches, parked; /* parts */
     uint32_t fetch_count, parked_count;
     struct follower_way ways[REPLICAS_MAX];
@@ -143,12 +143,13 @@ struct partition_table {
     broker_epoch_t broker_epoch; /* as of then */
     bool strays_judged, strays_listed;
     uint64_t sweep_ns; /* when strays are looked at again */
-    bool name_taken; /* a folder's name still belongs to a deleted topic, or there is no room to
+    bool name_taken;   /* a folder's name still belongs to a deleted topic, or there is no room to
                         make one (R16): tried again by the tick */
     struct table by_id;
     struct list_node all;
     struct manifest **manifests; /* by disk; NULL: not opened yet */
     bool *disk_clean, *disk_failed;
+    uint32_t disks_offline; /* bits: all on them were told */
     uint32_t *disk_partitions;
     struct partition_found *found;
     size_t found_count;
@@ -163,7 +164,7 @@ struct partition_table {
     uint32_t made_in_turn; /* logs that were not there; more of them are made in later turns */
     struct list_node deletions, unlinks; /* of folders: to be renamed; renamed */
     uint64_t rename_ns;                  /* not before */
-    struct list_node fresh;     /* partitions */
+    struct list_node fresh;              /* partitions */
     size_t fresh_count;
     struct settling *settling; /* what a worker does for them; NULL: nothing */
     struct list_node leaders, streams, dirty_streams;

@@ -226,6 +226,12 @@ static void disk_close(void *self, env_file file)
     faults_loud();
 }
 
+static bool disk_is_offline(void *self)
+{
+    const struct env_disk *inner = ((struct faults_disk *)self)->inner;
+    return inner->is_offline(inner->self);
+}
+
 void faults_disk_init(struct faults_disk *disk, struct env_disk *inner)
 {
     disk->inner = inner;
@@ -249,6 +255,7 @@ void faults_disk_init(struct faults_disk *disk, struct env_disk *inner)
         .free_bytes = disk_free_bytes,
         .drop_cache = disk_drop_cache,
         .close = disk_close,
+        .is_offline = disk_is_offline,
         .self = disk,
     };
 }

@@ -145,7 +145,7 @@ static void lab_replica_failed(void *self, const struct partition_id *id, uint32
     struct lab_node *node = self;
     (void)id;
     (void)disk;
-    (void)err;
+    node->replica_err = err;
     node->replicas_failed++;
 }
 

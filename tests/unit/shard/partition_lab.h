@@ -39,6 +39,7 @@ struct lab_node {
     struct partition_table *table;
     uint32_t streams[LAB_NODES + 1]; /* generation of its connection to each leader; 0: none */
     uint64_t replicas_failed;
+    err_t replica_err; /* as last told */
     bool may_exit, exited;
 };
 

@@ -324,6 +324,20 @@ START_TEST(a_failed_sync_ends_the_replica_and_nothing_was_promised) /* R14, R19 
 }
 END_TEST
 
+START_TEST(a_failed_sync_of_any_file_takes_the_whole_directory_offline) /* R14 */
+{
+    struct lab *lab = lab_ready();
+    lab_produce(lab, 1, -1, 1, "a");
+    lab_pump(lab);
+    sim_disk_fail_sync(lab->nodes[1].disk, 1); /* of its leader epochs, with the checkpoint */
+    lab_tick(lab, 6000);
+    lab_tick(lab, 100);
+    ck_assert(lab_look(lab, 1).failed);
+    ck_assert_int_eq(lab->nodes[1].replica_err, ERR_KAFKA_STORAGE_ERROR);
+    lab_free(lab);
+}
+END_TEST
+
 START_TEST(who_can_not_read_its_log_leads_no_more_while_another_can)
 {
     struct lab *lab = lab_ready();
@@ -462,6 +476,7 @@ CHECK_MAIN("shard/partition_failover", a_killed_leader_is_followed_by_one_that_h
            producers_are_known_to_the_next_leader_and_after_restart,
            a_lost_folder_is_not_made_anew_while_it_is_a_member, a_full_disk_refuses_and_recovers,
            a_failed_sync_ends_the_replica_and_nothing_was_promised,
+           a_failed_sync_of_any_file_takes_the_whole_directory_offline,
            who_can_not_read_its_log_leads_no_more_while_another_can,
            segments_roll_under_replication, a_clean_stop_saves_what_is_known_of_producers,
            a_cut_takes_the_snapshot_of_what_it_cut_along)
