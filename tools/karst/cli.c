@@ -109,6 +109,7 @@ static int cli_take_common(struct cli *cli, int option, int *ret_exit)
             return -2;
         }
         cli->timeout_ms = (int)number;
+        cli->timeout_given = true;
         return 0;
     case OPTION_SETTING:
         if (strchr(optarg, '=') == NULL || cli->setting_count == CLI_CONFIGS_MAX) {

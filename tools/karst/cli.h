@@ -31,6 +31,7 @@ struct cli {
     const char *bootstrap;
     bool json;
     int timeout_ms;
+    bool timeout_given;                    /* by --timeout-ms */
     const char *settings[CLI_CONFIGS_MAX]; /* NAME=VALUE of libkarst */
     size_t setting_count;
     struct karst *karst;

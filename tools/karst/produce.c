@@ -21,6 +21,7 @@ enum {
 
     PRODUCE_READ_BYTES = 1 << 20,
     PRODUCE_LOOK_MS = 100,
+    PRODUCE_STALL_S = 5, /* without an acknowledgement: the person is told */
     PRODUCE_SIZE_MAX = 64 << 20,
     NS_PER_S = 1000000000,
 };
@@ -41,7 +42,7 @@ struct produce {
     const char *topic, *path; /* path NULL: standard input */
     int32_t partition;
     const char *separator; /* NULL: no keys */
-    char acks[32];
+    char acks[32], delivery[48];
     bool verifiable;
     int64_t generate; /* -1: lines are read; 0: without end */
     int64_t rate;     /* records a second; 0: as fast as it goes */
@@ -50,8 +51,11 @@ struct produce {
 
     uint64_t sent; /* records, and the next one's number */
     uint64_t failed;
-    int failed_err; /* of the first one */
-    bool whole;     /* the input was read to its end */
+    uint64_t told;          /* of them */
+    int failed_err;         /* of the first one */
+    uint64_t news, news_ns; /* the last look at which another one was acknowledged, or failed */
+    bool stalled;           /* told */
+    bool whole;             /* the input was read to its end */
     struct cli_progress progress;
 };
 
@@ -79,10 +83,30 @@ static void produce_on_delivery(void *context, const struct karst_delivery *deli
                delivery->partition, sequence, karst_err_name(delivery->err), cli_now_ns());
 }
 
+/* Who waits for a cluster that does not acknowledge is told, once for each time. */
+static void produce_look_for_stall(struct produce *produce)
+{
+    uint64_t now = cli_now_ns(), news = produce->progress.records + produce->failed;
+    if (news != produce->news || karst_outstanding(produce->cli.karst) == 0) {
+        produce->news = news;
+        produce->news_ns = now;
+        produce->stalled = false;
+    }
+    if (produce->stalled || now < produce->news_ns + (uint64_t)PRODUCE_STALL_S * NS_PER_S)
+        return;
+    produce->stalled = true;
+    fprintf(
+        stderr,
+        "karst: nothing was acknowledged for %d s; trying on (karst cluster status, karst topic "
+        "describe %s tell more)\n",
+        PRODUCE_STALL_S, produce->topic);
+}
+
 static void produce_poll(struct produce *produce, int timeout_ms)
 {
     if (karst_poll(produce->cli.karst, timeout_ms) > 0 && produce->verifiable)
         fflush(stdout); /* who checks wants to know at once */
+    produce_look_for_stall(produce);
     cli_progress_show(&produce->progress);
 }
 
@@ -107,6 +131,7 @@ static int produce_one(struct produce *produce, const void *key, size_t key_byte
     if (err != KARST_OK) {
         fprintf(stderr, "karst: record %" PRIu64 ": %s\n", produce->sent + 1,
                 karst_error(produce->cli.karst));
+        produce->told++;
         produce_on_delivery(produce, &(struct karst_delivery){.topic = produce->topic,
                                                               .partition = produce->partition,
                                                               .err = err,
@@ -283,7 +308,7 @@ static int produce_report(struct produce *produce)
 {
     double seconds = cli_seconds(&produce->progress);
     char bytes[32], rate[32];
-    if (produce->failed > 0)
+    if (produce->failed > produce->told)
         fprintf(stderr, "karst: %" PRIu64 " of %" PRIu64 " records were not acknowledged: %s\n",
                 produce->failed, produce->sent, karst_err_sentence(produce->failed_err));
     if (produce->verifiable)
@@ -304,8 +329,14 @@ static int produce_all(struct produce *produce)
 {
     struct karst *karst = produce->cli.karst;
     karst_on_delivery(karst, produce_on_delivery, produce);
-    if (karst_partition_count(karst, produce->topic, produce->cli.timeout_ms) <= 0) {
+    int count = karst_partition_count(karst, produce->topic, produce->cli.timeout_ms);
+    if (count <= 0) {
         fprintf(stderr, "karst: %s\n", karst_error(karst));
+        return CLI_FAILED;
+    }
+    if (produce->partition >= count) {
+        fprintf(stderr, "karst: topic %s has partitions 0 to %d, not %d\n", produce->topic,
+                count - 1, produce->partition);
         return CLI_FAILED;
     }
     cli_catch_signals();
@@ -357,6 +388,11 @@ static int produce_run(const struct cli_command *command, int argc, char **argv)
     if (produce.fd < 0) {
         fprintf(stderr, "karst: %s: %s\n", produce.path, strerror(errno));
         return CLI_FAILED;
+    }
+    if (produce.cli.timeout_given) { /* who says how long, means the records, too */
+        snprintf(produce.delivery, sizeof(produce.delivery), "delivery.timeout.ms=%d",
+                 produce.cli.timeout_ms);
+        cli_set(&produce.cli, produce.delivery);
     }
     code = cli_connect(&produce.cli);
     if (code == CLI_DONE) {
