@@ -215,13 +215,16 @@ static void admin_take_reply(struct admin *admin)
 
 static void admin_done(struct shard *shard, void *context, err_t err, struct frame *reply)
 {
-    (void)shard;
     struct admin *admin = context;
     struct request *request = admin->request;
     admin->call = NULL;
     if (err != ERR_OK) {
         /* Lost on the way: its outcome is not known (R26). */
-        request_fail(request, ERR_REQUEST_TIMED_OUT, NULL);
+        bool led = shard->active_here || shard->leader.node != NO_NODE;
+        request_fail(request, ERR_REQUEST_TIMED_OUT,
+                     led ? NULL
+                         : "the request timed out; its outcome is unknown, and the cluster has no "
+                           "controller at present: do most of its voters run?");
     } else {
         request->reply_frame = reply;
         if (request_session(shard, request) != NULL)
