@@ -8,9 +8,9 @@
  * survives or not by itself, drawn from the seed, so that writes are torn and reordered within and
  * across files. Names and sizes are one ordered journal, of which a drawn prefix survives (ext4,
  * ordered), or in the stricter mode a prefix for each directory and file by itself; sync_names makes
- * one directory's names durable, sync one file's bytes and size, neither the other's; sync_all makes
- * all of them. After a failed sync the pages are clean, the old bytes are on the disk, and every
- * later sync fails until the process is started again (R14).
+ * one directory's names durable, sync one file's bytes and size, neither the other's; sync_all all
+ * of them. After a failed sync the pages are clean, the old bytes are on the disk, and every later
+ * sync fails until the process is started again (R14).
  *
  * Ownership: the disk outlives its views and the node; file ids end with the node's life.
  * Thread:    one.
