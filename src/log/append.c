@@ -154,7 +154,8 @@ err_t log_append(struct log *log, const struct iovec *parts, int count)
     if (err != ERR_OK)
         return err;
     err = append_make_room(log, &plan);
-    if (err == ERR_FULL || err == ERR_NO_MEMORY)
+    bool passing = err == ERR_FULL || err == ERR_NO_MEMORY || err == ERR_NOT_ENOUGH_SPACE;
+    if (passing && log->failure == ERR_OK)
         return err; /* nothing was touched: the caller may try again */
     if (err == ERR_OK)
         err = log->disk->write(log->disk->self, log->active->file, log_active(log)->bytes, parts,

@@ -118,8 +118,9 @@ err_t log_failure(const struct log *log);        /* what appends answer now; ERR
  * compacted), each next = last + 1, epochs not falling. Each part holds whole batches. One gathered
  * write; allocates only at a roll. New epochs enter the cache.
  * ERR_INVALID: they do not fit, or span more than 2^31 offsets; ERR_FULL: too many segments wait
- * for their sync, which was asked for; ERR_NO_MEMORY: nothing changed, and the log is good. Other
- * failures: nothing is visible, the log is failed (R19). */
+ * for their sync, which was asked for; ERR_NO_MEMORY, ERR_NOT_ENOUGH_SPACE while log_failure is
+ * ERR_OK: nothing changed, and the log is good. Other failures: nothing is visible, the log is
+ * failed (R19). */
 err_t log_append(struct log *log, const struct iovec *parts, int count);
 
 /* Asks for a flush round; the upcall flushed follows when flushed_end rose by it. Calls while one

@@ -555,6 +555,75 @@ START_TEST(a_full_disk_refuses_appends_and_goes_on_when_there_is_room) /* R16 */
 }
 END_TEST
 
+static err_t see(void *context, const struct batch_info *info, const uint8_t *batch)
+{
+    (void)context;
+    (void)info;
+    (void)batch;
+    return ERR_OK;
+}
+
+/* Over some rolls, with the nth call of the disk that finds no room; false: there was none so late. */
+static bool roll_with_failure(uint64_t nth)
+{
+    lab_init(&lab, 40);
+    lab_open(&lab, false);
+    faults_arm(FAULTS_DISK, nth, ERR_NOT_ENOUGH_SPACE);
+    for (int i = 0; i < 60; i++) {
+        err_t err = lab_try_append(&lab, 2, 200);
+        if (err != ERR_OK) {
+            ck_assert_int_eq(err, ERR_NOT_ENOUGH_SPACE);
+            lab_model_cut(&lab, log_end(lab.log));
+            ck_assert_int_eq(log_truncate(lab.log, log_end(lab.log)), ERR_OK);
+            lab_append(&lab, 2, 200);
+        }
+        log_flush(lab.log);
+        lab_pump(&lab);
+        if (lab.told_err != ERR_OK)
+            break; /* a sync that finds no room ends the log (R14) */
+    }
+    bool met = faults_disarm();
+    if (lab.told_err == ERR_OK) {
+        lab_check(&lab);
+        ck_assert_int_eq(log_checkpoint(lab.log), ERR_OK);
+        lab_power_cut(&lab);
+        lab_open(&lab, false);
+        lab_check(&lab);
+        ck_assert_int_eq(log_walk(lab.log, 0, see, NULL), ERR_OK);
+    }
+    lab_fini(&lab);
+    return met;
+}
+
+START_TEST(a_disk_that_is_full_at_any_step_of_a_roll_is_overcome) /* R16, R19 */
+{
+    uint64_t nth = 1;
+    while (roll_with_failure(nth))
+        nth++;
+    ck_assert_uint_gt(nth, 100); /* else there were no rolls */
+}
+END_TEST
+
+START_TEST(an_append_that_finds_no_room_costs_no_sync) /* R16 */
+{
+    lab_init(&lab, 41);
+    lab.options.free_bytes_min = 16384;
+    lab_open(&lab, false);
+    sim_disk_set_capacity(lab.disk, 128 * 1024);
+    while (lab_try_append(&lab, 2, 300) == ERR_OK)
+        lab_flush(&lab);
+    const uint64_t syncs = sim_disk_counters(lab.disk)->syncs;
+    for (int i = 0; i < 100; i++) {
+        ck_assert_int_eq(lab_try_append(&lab, 2, 300), ERR_NOT_ENOUGH_SPACE);
+        lab_model_cut(&lab, log_end(lab.log));
+        /* As the replica does, which does not know what was begun (R19). */
+        ck_assert_int_eq(log_truncate(lab.log, log_end(lab.log)), ERR_OK);
+    }
+    ck_assert_uint_eq(sim_disk_counters(lab.disk)->syncs, syncs);
+    lab_fini(&lab);
+}
+END_TEST
+
 START_TEST(the_metadata_log_appends_into_zeros_on_a_full_disk) /* R16, R24 */
 {
     lab_init(&lab, 16);
@@ -838,6 +907,8 @@ CHECK_MAIN("log/log", what_is_appended_is_read_back_across_rolls,
            a_disk_that_takes_no_sync_is_told_from_the_loop,
            a_failed_write_is_mended_by_truncation_to_the_old_end,
            a_full_disk_refuses_appends_and_goes_on_when_there_is_room,
+           a_disk_that_is_full_at_any_step_of_a_roll_is_overcome,
+           an_append_that_finds_no_room_costs_no_sync,
            the_metadata_log_appends_into_zeros_on_a_full_disk, epochs_answer_as_kip_279_says,
            epochs_below_the_recovery_point_survive, drop_prefix_deletes_whole_segments_and_survives,
            reset_starts_empty_anywhere, a_bad_or_missing_index_is_made_again,
