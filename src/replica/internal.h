@@ -22,6 +22,8 @@ offset_t replica_own_durable(const struct replica *r);
 
 /* leader.c */
 void leader_become(struct replica *r, const struct replica_event *ev, struct replica_effects *fx);
+/* R9: its epoch stands in the log's epochs, also when it has written nothing. */
+void leader_note_epoch(const struct replica *r, struct replica_effects *fx);
 void leader_produce(struct replica *r, const struct replica_event *ev, struct replica_effects *fx);
 void leader_appended(struct replica *r, const struct replica_event *ev, struct replica_effects *fx);
 void leader_fetched(struct replica *r, const struct replica_event *ev, struct replica_effects *fx);

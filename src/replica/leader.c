@@ -34,6 +34,12 @@ offset_t follower_durable(const struct replica *r, const struct replica_follower
     return f->flushed_end < f->fetch_offset ? f->flushed_end : f->fetch_offset;
 }
 
+void leader_note_epoch(const struct replica *r, struct replica_effects *fx)
+{
+    if (r->config.history.last_epoch(r->config.history.log) < r->leader_epoch)
+        effect_add(fx, REPLICA_DO_BEGIN_EPOCH)->epoch = r->leader_epoch;
+}
+
 void leader_become(struct replica *r, const struct replica_event *ev, struct replica_effects *fx)
 {
     r->role = REPLICA_LEADER;
@@ -44,8 +50,7 @@ void leader_become(struct replica *r, const struct replica_event *ev, struct rep
         follower_forget(&r->followers[i], ev->now_ns);
     if (r->failed)
         return;
-    if (r->config.history.last_epoch(r->config.history.log) < r->leader_epoch)
-        effect_add(fx, REPLICA_DO_BEGIN_EPOCH)->epoch = r->leader_epoch;
+    leader_note_epoch(r, fx);
     if (r->flushed_end < r->end)
         effect_add(fx, REPLICA_DO_FLUSH);
 }

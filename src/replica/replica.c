@@ -188,8 +188,10 @@ static void take_cut(struct replica *r, const struct replica_event *ev, struct r
     }
     if (r->role == REPLICA_FOLLOWER)
         follower_cut(r, ev, fx);
-    else if (r->role == REPLICA_LEADER)
-        leader_review(r, ev, fx); /* the cut has flushed what stays: no round will tell */
+    if (r->role != REPLICA_LEADER)
+        return;
+    leader_note_epoch(r, fx); /* a cut forgets what begins at the end */
+    leader_review(r, ev, fx); /* and has flushed what stays: no round will tell */
 }
 
 static void take_flushed(struct replica *r, const struct replica_event *ev,

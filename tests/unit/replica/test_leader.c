@@ -439,6 +439,32 @@ START_TEST(a_canceled_waiter_comes_back_once)
 }
 END_TEST
 
+START_TEST(a_full_disk_does_not_make_a_leader_forget_its_epoch) /* R9, R19 */
+{
+    struct replica_lab *lab = replica_lab_leader(
+        &(struct lab_setup){.epoch = 5, .old_epoch = 3, .end = 10, .hw = 10, .isr = {1, 3}});
+    lab->append_err = ERR_NOT_ENOUGH_SPACE;
+    replica_lab_produce(lab, -1, 1);
+    /* What 2 took from a leader of epoch 4 is nobody else's. */
+    replica_lab_fetched(lab, (struct replica_fetched){
+                                 .follower = 2,
+                                 .broker_epoch = 12,
+                                 .leader_epoch = 5,
+                                 .session = 1,
+                                 .fetch_offset = 11,
+                                 .flushed_end = 11,
+                                 .last_fetched_epoch = 4,
+                                 .want = true,
+                             });
+    struct replica_answer answer;
+    ck_assert(replica_answer(lab->replica, replica_lab_place(lab, 2), &answer));
+    ck_assert_int_eq(answer.err, ERR_OK);
+    ck_assert_int_eq(answer.diverging_epoch, 3);
+    ck_assert_int_eq(answer.diverging_end, 10);
+    replica_lab_free(lab);
+}
+END_TEST
+
 CHECK_MAIN(
     "replica/leader", hw_waits_for_the_slowest_isr_member, hw_waits_for_the_own_flush,
     a_followers_unflushed_bytes_do_not_count, without_flush_before_ack_written_ends_count,
@@ -451,4 +477,4 @@ CHECK_MAIN(
     deltas_of_other_epochs_and_lives_are_dropped, an_order_is_sent_once_and_stays_until_it_is,
     the_hw_is_told_alone_when_no_data_takes_it_along, a_full_disk_fails_one_append_and_is_mended,
     a_broken_disk_fails_all_waiters_and_ends_the_replica, waiters_are_bounded,
-    a_canceled_waiter_comes_back_once)
+    a_canceled_waiter_comes_back_once, a_full_disk_does_not_make_a_leader_forget_its_epoch)
