@@ -14,6 +14,7 @@
 
 enum {
     ROW_BYTES = 20,
+    ROWS_READ_MAX = 200,      /* at once */
     INDEX_MAGIC = 0x4b494458, /* KIDX */
     INDEX_VERSION = 1,
 };
@@ -306,12 +307,41 @@ err_t index_last(struct log *log, size_t idx, struct index_row *ret_row)
 
 /* ---- mending ---- */
 
+/* Counts the good rows up to limit, from the first on. */
+static err_t index_file_good_rows(const struct index_file *f, offset_t limit,
+                                  struct index_row *ret_last, uint32_t *ret_rows)
+{
+    uint8_t bytes[ROWS_READ_MAX * ROW_BYTES];
+    size_t got = 0;
+    struct index_row last = index_origin, row;
+    uint32_t rows = 0;
+    for (; rows < f->rows; rows++) {
+        uint32_t place = rows % ROWS_READ_MAX;
+        err_t err = ERR_OK;
+        if (place == 0)
+            err = f->disk->read(f->disk->self, f->file, ((uint64_t)rows + 1) * ROW_BYTES, bytes,
+                                sizeof(bytes), &got);
+        if (err != ERR_OK)
+            return err;
+        if (got < ((size_t)place + 1) * ROW_BYTES ||
+            !row_decode(bytes + (size_t)place * ROW_BYTES, f->base, &row))
+            break;
+        if (f->base + row.relative > limit || row.position <= last.position ||
+            row.relative < last.relative || row.max_timestamp < last.max_timestamp)
+            break;
+        last = row;
+    }
+    *ret_last = last;
+    *ret_rows = rows;
+    return ERR_OK;
+}
+
 err_t index_trim(struct log *log, size_t idx, offset_t limit, struct index_row *ret_last,
                  uint32_t *ret_rows)
 {
     struct index_file f;
-    struct index_row last = index_origin, row;
-    uint32_t rows = 0;
+    struct index_row last;
+    uint32_t rows;
     *ret_last = index_origin;
     *ret_rows = 0;
     err_t err = index_file_open(log, log->segments[idx].base, &f);
@@ -319,25 +349,13 @@ err_t index_trim(struct log *log, size_t idx, offset_t limit, struct index_row *
         return ERR_OK; /* the next row makes the file anew */
     if (err != ERR_OK)
         return err;
-    for (; rows < f.rows; rows++) {
-        err = index_file_row(&f, rows, &row);
-        if (err == ERR_CORRUPT)
-            break;
-        if (err != ERR_OK)
-            goto done;
-        if (f.base + row.relative > limit || row.position <= last.position ||
-            row.relative < last.relative || row.max_timestamp < last.max_timestamp)
-            break;
-        last = row;
-    }
-    err = ERR_OK;
-    if (rows < f.rows) {
+    err = index_file_good_rows(&f, limit, &last, &rows);
+    if (err == ERR_OK && rows < f.rows) {
         /* Synced: a row that came back after a power cut would be good by its CRC, and wrong. */
         err = f.disk->set_size(f.disk->self, f.file, ((uint64_t)rows + 1) * ROW_BYTES);
         if (err == ERR_OK)
             err = f.disk->sync_now(f.disk->self, f.file);
     }
-done:
     index_file_close(&f);
     if (err == ERR_OK) {
         *ret_last = last;

@@ -788,6 +788,40 @@ START_TEST(a_bad_or_missing_index_is_made_again)
 }
 END_TEST
 
+static uint64_t reads;
+
+static err_t count_read(void *self, env_file file, uint64_t at, void *into, size_t bytes,
+                        size_t *ret_bytes)
+{
+    const struct faults_disk *faulty = self;
+    reads++;
+    return faulty->inner->read(faulty->inner->self, file, at, into, bytes, ret_bytes);
+}
+
+START_TEST(a_long_index_is_read_in_large_pieces_by_cuts_and_starts)
+{
+    enum { BATCHES = 3000 };
+    lab_init(&lab, 42);
+    lab.options.segment_bytes = 4 << 20;
+    lab_open(&lab, false);
+    for (int i = 0; i < BATCHES; i++)
+        lab_append(&lab, 1, 300); /* a row for each */
+    lab_flush(&lab);
+    lab.faulty.env.read = count_read;
+    reads = 0;
+    ck_assert_int_eq(log_truncate(lab.log, BATCHES - 1), ERR_OK);
+    ck_assert_uint_lt(reads, BATCHES / 10);
+    lab_model_cut(&lab, BATCHES - 1);
+    ck_assert_int_eq(log_checkpoint(lab.log), ERR_OK);
+    lab_kill(&lab);
+    reads = 0;
+    lab_open(&lab, false);
+    ck_assert_uint_lt(reads, BATCHES / 10);
+    lab_check(&lab);
+    lab_fini(&lab);
+}
+END_TEST
+
 START_TEST(another_topic_s_folder_is_refused)
 {
     lab_init(&lab, 22);
@@ -912,6 +946,7 @@ CHECK_MAIN("log/log", what_is_appended_is_read_back_across_rolls,
            the_metadata_log_appends_into_zeros_on_a_full_disk, epochs_answer_as_kip_279_says,
            epochs_below_the_recovery_point_survive, drop_prefix_deletes_whole_segments_and_survives,
            reset_starts_empty_anywhere, a_bad_or_missing_index_is_made_again,
+           a_long_index_is_read_in_large_pieces_by_cuts_and_starts,
            another_topic_s_folder_is_refused,
            a_missing_folder_is_not_made_again_where_it_must_exist,
            a_log_closed_during_a_round_ends_with_it, a_segment_file_is_scanned_offline,
