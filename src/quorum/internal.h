@@ -220,6 +220,7 @@ struct quorum {
     bool told_any;
     uint64_t elections_won;
     struct quorum_counters past; /* of times as a server */
+    struct quorum_view parted;   /* when its log was closed to be opened in another role */
     struct lonely lonely;
 };
 

@@ -539,6 +539,10 @@ struct quorum_counters quorum_counters(const struct quorum *quorum)
 void quorum_look(const struct quorum *quorum, struct quorum_view *ret_view)
 {
     struct quorum_view view = {.voter = quorum->voter};
+    if (quorum->store->log == NULL) { /* it could not be opened anew, and the node ends */
+        *ret_view = quorum->parted;
+        return;
+    }
     view.leader_node = leader_node(quorum, &view.term);
     view.last_index = store_last(quorum->store);
     view.snapshot_index = quorum->store->snapshot_index;
@@ -585,5 +589,5 @@ size_t quorum_servers(const struct quorum *quorum, struct quorum_server *ret_ser
 
 uint64_t quorum_entry_term(const struct quorum *quorum, uint64_t index)
 {
-    return store_term(quorum->store, index);
+    return quorum->store->log == NULL ? 0 : store_term(quorum->store, index);
 }

@@ -325,6 +325,7 @@ void role_tick(struct quorum *quorum)
 {
     if (!quorum->started || quorum->failed)
         return;
+    quorum_look(quorum, &quorum->parted);
     if (quorum->voter && may_leave(quorum))
         become_observer(quorum);
     else if (!quorum->voter && may_serve(quorum))
