@@ -128,6 +128,8 @@ static void partition_lead_or_follow(struct partition *p, const struct image_top
         partition_link_leader(p);
         partition_wake_fetches(p);
     }
+    if (!p->replica.failed && !p->replica.stopped)
+        partition_tell_failed(p, ERR_OK); /* one that would have had to cut too deep begins anew */
     partition_unpark(p);
 }
 
