@@ -71,6 +71,7 @@ static void client_broker_lost(struct client *client, struct client_broker *brok
     client->failed_err = err;
     client_broker_enter(client, broker, CLIENT_IDLE);
     broker->conn = (env_conn){0};
+    broker->given = broker->taken = 0;
     broker->output_full_ns = 0;
     broker->failures = was_well ? 0 : broker->failures + 1;
     broker->dial_after_ns = now;
@@ -212,6 +213,7 @@ void client_call_part(struct client *client, struct client_broker *broker, struc
 {
     /* A connection that takes nothing more is closed: that is told by the upcall, and ends the
      * call. */
+    broker->given += bytes;
     (void)client->env->net.send(client->env->net.self, broker->conn, frame, 0, bytes);
 }
 
@@ -242,8 +244,33 @@ static void client_broker_probe(struct client *client, struct client_broker *bro
         free(call);
 }
 
+/* On a slow link a large frame takes longer than any silence: while its bytes move, somebody is
+ * there. What the host has taken counts only while there is more to take, since it goes on taking
+ * for a process that stands still. */
+static void client_broker_look_for_movement(struct client *client, struct client_broker *broker,
+                                            uint64_t now)
+{
+    const struct env_net *net = &client->env->net;
+    uint64_t received_ns;
+    size_t untaken;
+    if (net->movement == NULL || broker->state != CLIENT_READY)
+        return;
+    net->movement(net->self, broker->conn, &received_ns, &untaken);
+    uint64_t taken = broker->given > untaken ? broker->given - untaken : 0;
+    bool moves = taken > broker->taken && untaken > 0;
+    broker->taken = taken;
+    if (moves)
+        received_ns = now;
+    if (received_ns <= broker->heard_ns)
+        return;
+    broker->heard_ns = received_ns;
+    broker->probed = false;
+}
+
 static void client_broker_tick(struct client *client, struct client_broker *broker, uint64_t now)
 {
+    if (client_owes(broker))
+        client_broker_look_for_movement(client, broker, now);
     uint64_t silence_ns = ENV_MS(client->config.silence_ms);
     if (client_owes(broker) && now >= broker->heard_ns + CLIENT_SILENCE_FACTOR * silence_ns) {
         client_broker_fail(client, broker, ERR_NETWORK_EXCEPTION);

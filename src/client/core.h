@@ -44,6 +44,7 @@ struct client_broker {
     unsigned failures;        /* in a row */
     bool wanted;              /* somebody has work for it */
     bool probed;              /* silent, and asked whether it is there */
+    uint64_t given, taken;    /* bytes of this connection, and those that its host had at a look */
     bool moved;               /* something that it led is led by another */
     struct list_node calls;   /* under way, oldest first */
     struct list_node batches; /* gathered in this turn, to be sent at its end */

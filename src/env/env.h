@@ -125,6 +125,9 @@ struct env_net {
     err_t (*send)(void *self, env_conn conn, struct frame *frame, size_t at, size_t bytes);
     /* What is not yet given to the kernel; 0 when the connection is gone. */
     size_t (*queued_bytes)(void *self, env_conn conn);
+    /* How its bytes move, whatever becomes of the frames: when the peer last sent some, and how
+     * many of ours its host has not taken yet. NULL: that is not told. */
+    void (*movement)(void *self, env_conn conn, uint64_t *ret_received_ns, size_t *ret_untaken);
     void (*pause_reads)(void *self, env_conn conn, bool paused);
     /* Closes at once; what is queued is lost; the upcall closed does not come. Unknown: nothing. */
     void (*drop)(void *self, env_conn conn);

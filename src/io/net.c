@@ -1,10 +1,12 @@
 #include "io/net.h"
 
 #include <arpa/inet.h>
+#include <linux/sockios.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 /* "255.255.255.255:65535", "[ffff:...:ffff%interface]:65535" */
@@ -318,6 +320,21 @@ static size_t net_queued_bytes(void *self, env_conn handle)
     return conn == NULL ? 0 : conn->output_bytes;
 }
 
+static void net_movement(void *self, env_conn handle, uint64_t *ret_received_ns,
+                         size_t *ret_untaken)
+{
+    const struct net_conn *conn = net_find(self, handle);
+    int in_kernel = 0;
+    *ret_received_ns = 0;
+    *ret_untaken = 0;
+    if (conn == NULL || conn->state != NET_OPEN)
+        return;
+    if (ioctl(conn->fd, SIOCOUTQ, &in_kernel) != 0)
+        in_kernel = 0; /* as if it were taken: then only answers count */
+    *ret_received_ns = conn->read_ns;
+    *ret_untaken = conn->output_bytes + (size_t)in_kernel;
+}
+
 static void net_pause_reads(void *self, env_conn handle, bool paused)
 {
     struct net_conn *conn = net_find(self, handle);
@@ -409,6 +426,7 @@ err_t io_net_new(struct io_actor *actor, struct event_base *base, const struct i
         .dial = net_dial,
         .send = net_send,
         .queued_bytes = net_queued_bytes,
+        .movement = net_movement,
         .pause_reads = net_pause_reads,
         .drop = net_drop,
         .finish = net_finish,

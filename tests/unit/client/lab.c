@@ -244,6 +244,16 @@ static size_t lab_queued_bytes(void *self, env_conn conn)
     return 0;
 }
 
+static void lab_movement(void *self, env_conn handle, uint64_t *ret_received_ns,
+                         size_t *ret_untaken)
+{
+    struct lab *lab = self;
+    const struct lab_conn *conn = lab_conn_find(lab, handle);
+    struct lab_broker *broker = conn == NULL ? NULL : &lab->brokers[conn->broker];
+    *ret_received_ns = broker != NULL && broker->trickles ? lab->now_ns : 0;
+    *ret_untaken = broker != NULL && broker->untaken > 0 ? broker->untaken-- : 0;
+}
+
 static void lab_drop(void *self, env_conn handle)
 {
     struct lab_conn *conn = lab_conn_find(self, handle);
@@ -283,6 +293,7 @@ void lab_init(struct lab *lab, struct client_config *config)
         .dial = lab_dial,
         .send = lab_send,
         .queued_bytes = lab_queued_bytes,
+        .movement = lab_movement,
         .drop = lab_drop,
         .self = lab,
     };

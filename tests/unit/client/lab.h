@@ -54,6 +54,8 @@ struct lab_topic {
 struct lab_broker {
     bool down;                /* refuses connections */
     bool frozen;              /* takes everything, answers nothing */
+    bool trickles;            /* bytes come of it all the time, but no whole frame */
+    size_t untaken;           /* of ours by its host: one less at each look */
     bool mute;                /* loses its answers to produce requests, after doing them */
     unsigned requests[0x600]; /* by method */
 };
@@ -86,8 +88,8 @@ struct lab {
     err_t produce_err;
     unsigned produce_err_count;
     uint32_t produce_timeout_ms; /* as the last produce request said */
-    bool hints;      /* NOT_LEADER_OR_FOLLOWER says who leads */
-    err_t admin_err; /* of CreateTopics, admin_err_count times */
+    bool hints;                  /* NOT_LEADER_OR_FOLLOWER says who leads */
+    err_t admin_err;             /* of CreateTopics, admin_err_count times */
     unsigned admin_err_count;
     unsigned dials;
     /* lab_live.c: the brokers stand behind real sockets, all as node 1 */

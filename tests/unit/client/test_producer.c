@@ -242,6 +242,32 @@ START_TEST(a_frozen_leader_is_left_when_another_leads)
 }
 END_TEST
 
+/* A frame of a MiB takes seconds on a slow link, in either direction: that is no silence, and a new
+ * connection would begin it again. What only the host of a frozen process takes is. */
+START_TEST(a_broker_whose_bytes_move_is_not_given_up)
+{
+    struct lab lab;
+    for (unsigned direction = 0; direction < 2; direction++) {
+        lab_init(&lab, NULL);
+        lab_add_topic(&lab, "orders", 1);
+        ck_assert_int_eq(lab_produce(&lab, "orders", 0, 1), ERR_OK);
+        ck_assert(lab_run_until_delivered(&lab, 1, 1000));
+        lab.brokers[1].frozen = true;
+        lab.brokers[1].trickles = direction == 0;
+        lab.brokers[1].untaken = direction == 1 ? 200 : 0;
+        ck_assert_int_eq(lab_produce(&lab, "orders", 0, 2), ERR_OK);
+        unsigned dials = lab.dials;
+        lab_run_ms(&lab, 9000);
+        ck_assert_uint_eq(lab.dials, dials);
+        lab.brokers[1].trickles = false;
+        lab.brokers[1].untaken = 0;
+        lab_run_ms(&lab, 3000);
+        ck_assert_uint_gt(lab.dials, dials);
+        lab_fini(&lab);
+    }
+}
+END_TEST
+
 START_TEST(the_answers_of_a_deposed_leader_are_not_waited_for)
 {
     struct lab lab;
@@ -687,4 +713,5 @@ CHECK_MAIN("client/producer", a_record_finds_its_partition_and_comes_back_with_i
            acks_0_is_done_when_it_is_sent, a_deleted_topic_fails_what_waits_for_it,
            a_topic_made_anew_takes_a_sequence_of_its_own, what_is_abandoned_is_told,
            a_topic_missed_for_a_while_is_known_by_its_new_leaders,
-           a_broker_is_asked_to_answer_before_the_call_is_given_up)
+           a_broker_is_asked_to_answer_before_the_call_is_given_up,
+           a_broker_whose_bytes_move_is_not_given_up)
