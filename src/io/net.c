@@ -134,6 +134,8 @@ static bool net_starves_others(const struct net_conn *conn, uint64_t now_ns)
 {
     if (conn->output_bytes == 0 || now_ns - conn->written_ns < ENV_MS(NET_STALL_SHORT_MS))
         return false;
+    if (net_crowded(conn->net))
+        return true;
     for (uint32_t i = 0; i < conn->output_count; i++) {
         const struct frame_budget *budget = net_output_at(conn, i)->frame->budget;
         if (budget != NULL &&

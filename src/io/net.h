@@ -45,8 +45,10 @@ enum {
     NET_ADDRESSES_MAX = 4,            /* of a name, tried in order */
     NET_HOST_SIZE = 256,              /* a DNS name and its NUL */
     NET_LINGER_MS = 1000,             /* for the peer's last bytes, after a finish */
-    NET_STALL_SHORT_MS = 1000, /* instead of stall_ms, for output while its budget is used up */
-    NET_BUDGET_LOOK_MS = 2,    /* while over budget: other threads free frames, too */
+    NET_STALL_SHORT_MS = 1000,     /* instead of stall_ms, for output while its budget is used up */
+    NET_BUDGET_LOOK_MS = 2,        /* while over budget: other threads free frames, too */
+    NET_OUTPUT_OVERHEAD = 256,     /* what a small answer takes in memory beside its bytes */
+    NET_CROWDED_BYTES = 64 * 1024, /* instead of output_bytes_max, while all have much queued */
 };
 
 enum net_state {
@@ -60,7 +62,7 @@ enum net_state {
 
 enum net_pause {
     NET_PAUSE_ACTOR = 1,
-    NET_PAUSE_OUTPUT = 2, /* more than output_bytes_max is queued */
+    NET_PAUSE_OUTPUT = 2, /* more than net_output_bound is queued */
     NET_PAUSE_HELD = 4,   /* bytes that were read wait in held */
     NET_PAUSE_BUDGET = 8, /* in net->parked */
 };
@@ -120,6 +122,7 @@ struct io_net {
     struct frame_budget budget;
     uint32_t frame_bytes_max;
     size_t output_bytes_max;
+    size_t output_bytes; /* of all connections, with their overhead */
     uint64_t stall_ns, dial_ns;
     uint32_t connections_max;
 
@@ -190,6 +193,7 @@ void net_unpark(struct io_net *net);
 bool net_may_unpark(const struct io_net *net);
 
 /* net_write.c */
+bool net_crowded(const struct io_net *net);
 err_t net_queue(struct net_conn *conn, struct frame *frame, size_t at, size_t bytes);
 void net_write(struct net_conn *conn); /* OPEN; it may be over afterwards */
 void net_on_writable(evutil_socket_t fd, short what, void *arg);

@@ -22,6 +22,24 @@ static err_t net_output_grow(struct net_conn *conn)
     return ERR_OK;
 }
 
+/* What many do not read is bounded like what they send: over it nobody gets more answers who has
+ * some to read, and who takes nothing is closed soon. */
+bool net_crowded(const struct io_net *net)
+{
+    return net->output_bytes > net->budget.bytes_max;
+}
+
+static size_t net_output_held(const struct net_conn *conn)
+{
+    return conn->output_bytes + (size_t)conn->output_count * NET_OUTPUT_OVERHEAD;
+}
+
+static size_t net_output_bound(const struct io_net *net)
+{
+    return net_crowded(net) && net->output_bytes_max > NET_CROWDED_BYTES ? NET_CROWDED_BYTES
+                                                                         : net->output_bytes_max;
+}
+
 err_t net_queue(struct net_conn *conn, struct frame *frame, size_t at, size_t bytes)
 {
     struct io_net *net = conn->net;
@@ -37,7 +55,8 @@ err_t net_queue(struct net_conn *conn, struct frame *frame, size_t at, size_t by
     *net_output_at(conn, conn->output_count++) =
         (struct net_output){.frame = frame, .at = (uint32_t)at, .bytes = (uint32_t)bytes};
     conn->output_bytes += bytes;
-    if (conn->output_bytes > net->output_bytes_max && (conn->paused & NET_PAUSE_OUTPUT) == 0)
+    net->output_bytes += bytes + NET_OUTPUT_OVERHEAD;
+    if (net_output_held(conn) > net_output_bound(net) && (conn->paused & NET_PAUSE_OUTPUT) == 0)
         net_set_pause(conn, NET_PAUSE_OUTPUT, true);
     if (conn->state == NET_OPEN && !conn->writing && list_empty(&conn->dirty_link))
         list_push_back(&net->dirty, &conn->dirty_link);
@@ -46,6 +65,7 @@ err_t net_queue(struct net_conn *conn, struct frame *frame, size_t at, size_t by
 
 void net_drop_output(struct net_conn *conn)
 {
+    conn->net->output_bytes -= net_output_held(conn);
     for (uint32_t i = 0; i < conn->output_count; i++)
         frame_unref(net_output_at(conn, i)->frame);
     free(conn->output);
@@ -57,6 +77,7 @@ void net_drop_output(struct net_conn *conn)
 static void net_output_sent(struct net_conn *conn, size_t bytes)
 {
     conn->output_bytes -= bytes;
+    conn->net->output_bytes -= bytes;
     conn->written_ns = net_now(conn->net);
     while (bytes > 0) {
         struct net_output *first = net_output_at(conn, 0);
@@ -69,6 +90,7 @@ static void net_output_sent(struct net_conn *conn, size_t bytes)
         frame_unref(first->frame);
         conn->output_first = (conn->output_first + 1) & (conn->output_room - 1);
         conn->output_count--;
+        conn->net->output_bytes -= NET_OUTPUT_OVERHEAD;
     }
 }
 
@@ -129,7 +151,8 @@ void net_write(struct net_conn *conn)
         net_fail(conn, err);
         return;
     }
-    if ((conn->paused & NET_PAUSE_OUTPUT) != 0 && conn->output_bytes <= net->output_bytes_max / 2) {
+    if ((conn->paused & NET_PAUSE_OUTPUT) != 0 &&
+        net_output_held(conn) <= net_output_bound(net) / 2) {
         net_set_pause(conn, NET_PAUSE_OUTPUT, false);
         net_add_news(conn, NET_NEWS_DRAINED);
     }

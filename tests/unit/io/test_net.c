@@ -423,6 +423,37 @@ START_TEST(a_peer_that_does_not_read_what_others_wait_for_is_closed_soon)
 }
 END_TEST
 
+START_TEST(what_peers_do_not_read_is_bounded_for_all_of_them_together)
+{
+    struct rng rng;
+    rng_seed(&rng, check_main_seed());
+    struct io_config config = lab_config();
+    config.budget_bytes = 1024 * 1024;
+    config.output_bytes_max = UINT32_MAX;
+    config.stall_ms = 1000 * 1000;
+    struct lab lab;
+    lab_open(&lab, &config);
+    int fd = lab_dial(&lab);
+    lab_wait(&lab, 0, accepted, 1);
+    size_t queued = 0;
+    lab_call(&lab, 0, flood, &queued);
+    uint8_t request[64];
+    lab_fill_frame(request, sizeof(request), 9);
+    lab_write(fd, request, sizeof(request));
+    int other = lab_dial(&lab); /* has nothing to read, and is served */
+    struct stream stream = stream_new(&rng, 20, 100);
+    lab_write(other, stream.bytes, stream.len);
+    expect_echo(other, &stream);
+    ck_assert_uint_eq(lab_counts(&lab, 0).received, 20);
+    lab_wait(&lab, 0, closed, 1);
+    ck_assert_int_eq(lab_counts(&lab, 0).closed_err, ERR_REQUEST_TIMED_OUT);
+    free(stream.bytes);
+    close(other);
+    close(fd);
+    lab_close(&lab);
+}
+END_TEST
+
 START_TEST(a_peer_that_does_not_end_its_frame_is_closed)
 {
     struct io_config config = lab_config();
@@ -582,6 +613,7 @@ CHECK_MAIN("io/net", frames_that_come_byte_by_byte_arrive_whole,
            over_the_output_bound_reads_pause_and_go_on_when_half_is_sent,
            a_peer_that_does_not_read_is_closed,
            a_peer_that_does_not_read_what_others_wait_for_is_closed_soon,
+           what_peers_do_not_read_is_bounded_for_all_of_them_together,
            a_peer_that_does_not_end_its_frame_is_closed,
            finish_sends_all_though_the_peer_sent_more_than_is_read,
            a_dropped_connection_tells_nothing_more,
