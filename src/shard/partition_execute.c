@@ -78,13 +78,6 @@ static void do_cut(struct partition *p, const struct replica_effect *effect)
     partition_step(p, &ev);
 }
 
-static err_t rebuild_visit(void *context, const struct batch_info *info, const uint8_t *batch)
-{
-    (void)batch;
-    replica_note_batch(context, info);
-    return ERR_OK;
-}
-
 /* ---- the controller ---- */
 
 static void do_propose(struct partition *p, const struct replica_proposal *proposal)
@@ -186,7 +179,7 @@ static void do_effect(struct partition *p, struct replica_effects *fx,
         partition_wake_fetches(p);
         break;
     case REPLICA_DO_REBUILD:
-        if (log_walk(p->log, log_start(p->log), rebuild_visit, &p->replica) != ERR_OK)
+        if (partition_read_producers(p) != ERR_OK)
             partition_step(p, &failed);
         break;
     case REPLICA_DO_REPORT:

@@ -90,13 +90,6 @@ static uint32_t choose_disk(const struct partition_table *table, const struct pa
     return best;
 }
 
-static err_t start_visit(void *context, const struct batch_info *info, const uint8_t *batch)
-{
-    (void)batch;
-    replica_note_batch(context, info);
-    return ERR_OK;
-}
-
 static leader_epoch_t history_last_epoch(const void *log)
 {
     return log_last_epoch(log);
@@ -127,12 +120,9 @@ static err_t start_replica(struct partition *p, const struct log_recovery *recov
         .high_watermark = recovery->high_watermark,
     };
     replica_init(&p->replica, &config, &start);
-    offset_t from;
-    err_t err = partition_load_snapshot(p, &from);
+    err_t err = partition_read_producers(p);
     if (err == ERR_OK && start.end > start.log_start)
         err = partition_enter_manifest(p);
-    if (err == ERR_OK && from < start.end)
-        err = log_walk(p->log, from, start_visit, &p->replica);
     return err;
 }
 

@@ -256,8 +256,9 @@ void partition_tell_failed(struct partition *p, err_t err);
 void partition_save_snapshot(struct partition *p, uint64_t bytes_min);
 /* Before a cut is made: a snapshot of what lies above is no more (and synced). */
 err_t partition_drop_snapshot(struct partition *p, offset_t above);
-/* Batches from *ret_from on are to be noted. */
-err_t partition_load_snapshot(struct partition *p, offset_t *ret_from);
+/* Makes known what the log says of its producers, of whom the replica knows nobody: from the
+ * snapshot, and from the batches after it. */
+err_t partition_read_producers(struct partition *p);
 
 /* ---- partition_stray.c ---- */
 void partition_judge_strays(struct partition_table *table);

@@ -111,7 +111,7 @@ static err_t load(const struct partition *p, uint8_t **ret_data, size_t *ret_len
     return err;
 }
 
-err_t partition_load_snapshot(struct partition *p, offset_t *ret_from)
+static err_t load_snapshot(struct partition *p, offset_t *ret_from)
 {
     uint8_t *data;
     size_t len;
@@ -135,4 +135,18 @@ err_t partition_load_snapshot(struct partition *p, offset_t *ret_from)
     log_info("%s: the snapshot of producers is of no use: %s", p->folder, err_sentence(err));
     p->snapshot_offset = INT64_MAX; /* whatever it tells of */
     return partition_drop_snapshot(p, -1);
+}
+
+static err_t note_batch(void *context, const struct batch_info *info, const uint8_t *batch)
+{
+    (void)batch;
+    replica_note_batch(context, info);
+    return ERR_OK;
+}
+
+err_t partition_read_producers(struct partition *p)
+{
+    offset_t from;
+    err_t err = load_snapshot(p, &from);
+    return err == ERR_OK ? log_walk(p->log, from, note_batch, &p->replica) : err;
 }

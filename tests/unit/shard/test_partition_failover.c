@@ -465,6 +465,55 @@ START_TEST(a_cut_takes_the_snapshot_of_what_it_cut_along)
 }
 END_TEST
 
+static err_t (*read_of_disk)(void *self, env_file file, uint64_t at, void *into, size_t bytes,
+                             size_t *ret_bytes);
+static uint64_t bytes_read;
+
+static err_t count_read(void *self, env_file file, uint64_t at, void *into, size_t bytes,
+                        size_t *ret_bytes)
+{
+    bytes_read += bytes;
+    return read_of_disk(self, file, at, into, bytes, ret_bytes);
+}
+
+START_TEST(a_cut_below_what_is_known_of_a_producer_does_not_read_the_whole_log)
+{
+    struct lab *lab = lab_ready();
+    for (int i = 0; i < 10; i++)
+        lab_produce_as(lab, 1, 7, i, "a");
+    produce_much(lab, 1, -1);
+    lab_stop(lab, 1);
+    lab_elect(lab, 2, 23);
+    lab_start(lab, 1);
+    lab_tick(lab, 500);
+    ck_assert(has_snapshot(lab, 1));
+    lab_elect(lab, 1, 123);
+    lab_tick(lab, 100);
+    lab_mute(lab, 1, true);
+    for (int i = 10; i < 20; i++) /* more than are remembered */
+        lab_produce_as(lab, 1, 7, i, "b");
+    lab_pump(lab);
+    ck_assert_int_eq(lab_look(lab, 1).end, 1620);
+    lab_elect(lab, 2, 23);
+    lab_tick(lab, 100);
+    struct env_disk *disk = lab->nodes[1].env.disks;
+    read_of_disk = disk->read;
+    disk->read = count_read;
+    bytes_read = 0;
+    lab_mute(lab, 1, false);
+    lab_tick(lab, 500);
+    disk->read = read_of_disk;
+    ck_assert_int_eq(lab_look(lab, 1).end, 1610);
+    ck_assert_uint_lt(bytes_read, 500000);
+    lab_tick(lab, 1000);
+    lab_elect(lab, 1, 123);
+    struct lab_call *next = lab_produce_as(lab, 1, 7, 10, "c");
+    lab_tick(lab, 100);
+    ck_assert_int_eq(lab_err(next), ERR_OK);
+    lab_free(lab);
+}
+END_TEST
+
 CHECK_MAIN("shard/partition_failover", a_killed_leader_is_followed_by_one_that_has_all,
            what_only_the_old_leader_had_is_cut,
            a_follower_that_restarts_keeps_what_lies_above_its_high_watermark,
@@ -480,4 +529,5 @@ CHECK_MAIN("shard/partition_failover", a_killed_leader_is_followed_by_one_that_h
            a_failed_sync_of_any_file_takes_the_whole_directory_offline,
            who_can_not_read_its_log_leads_no_more_while_another_can,
            segments_roll_under_replication, a_clean_stop_saves_what_is_known_of_producers,
-           a_cut_takes_the_snapshot_of_what_it_cut_along)
+           a_cut_takes_the_snapshot_of_what_it_cut_along,
+           a_cut_below_what_is_known_of_a_producer_does_not_read_the_whole_log)
