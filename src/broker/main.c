@@ -11,6 +11,7 @@ static const char usage[] =
     "usage: karstd CONFIG               run the broker that CONFIG describes\n"
     "       karstd format ...           make its directories, once (karstd format --help)\n"
     "       karstd verify CONFIG        read all logs after a failed sync (karstd verify --help)\n"
+    "       karstd recover ...          go on without a lost majority (karstd recover --help)\n"
     "       karstd new-id               print a fresh cluster id\n"
     "       karstd options [--markdown] what CONFIG may say\n"
     "       karstd --version | --help\n"
@@ -59,6 +60,8 @@ int main(int argc, char **argv)
         return format_main(argc - 1, argv + 1);
     if (strcmp(argv[1], "verify") == 0)
         return verify_main(argc - 1, argv + 1);
+    if (strcmp(argv[1], "recover") == 0)
+        return recover_main(argc - 1, argv + 1);
     if (strcmp(argv[1], "options") == 0)
         return options_command(argc - 1, argv + 1);
     if (strcmp(argv[1], "new-id") == 0) {

@@ -43,6 +43,8 @@ struct uuid world_boot_id(void);
 int format_main(int argc, char **argv);
 /* karstd verify CONFIG: exit code. */
 int verify_main(int argc, char **argv);
+/* karstd recover ...: exit code. */
+int recover_main(int argc, char **argv);
 /* karstd CONFIG: runs the broker until it is told to end; exit code. */
 int broker_main(const char *config_file);
 

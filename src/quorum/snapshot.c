@@ -265,6 +265,16 @@ struct snapshot_write {
     void *owner;
 };
 
+static err_t put_in_place(struct env_disk *disk, uint64_t index, uint64_t term)
+{
+    char aside[NAME_BYTES];
+    char name[NAME_BYTES];
+    name_print(index, term, suffix_aside, aside);
+    name_print(index, term, suffix, name);
+    err_t err = disk->rename(disk->self, aside, name);
+    return err != ERR_OK ? err : disk->sync_names(disk->self, STORE_DIRECTORY);
+}
+
 static void write_synced(struct env_done *op, err_t err)
 {
     struct snapshot_write *write = container_of(op, struct snapshot_write, op);
@@ -272,23 +282,18 @@ static void write_synced(struct env_done *op, err_t err)
     void *owner = write->owner;
     struct env_disk *disk = write->disk;
     if (written != NULL) { /* else the actor is gone, and its disk perhaps too */
-        char aside[NAME_BYTES];
-        char name[NAME_BYTES];
-        name_print(write->index, write->term, suffix_aside, aside);
-        name_print(write->index, write->term, suffix, name);
         disk->close(disk->self, write->file);
         if (err == ERR_OK)
-            err = disk->rename(disk->self, aside, name);
-        if (err == ERR_OK)
-            err = disk->sync_names(disk->self, STORE_DIRECTORY);
+            err = put_in_place(disk, write->index, write->term);
     }
     free(write);
     if (written != NULL)
         written(owner, err);
 }
 
-err_t snapshot_write_start(struct env_disk *disk, uint64_t index, uint64_t term, struct bytes file,
-                           snapshot_written written, void *owner, struct snapshot_write **ret_write)
+/* All of it, aside, not synced; on failure nothing is left of it. */
+static err_t write_aside(struct env_disk *disk, uint64_t index, uint64_t term, struct bytes file,
+                         env_file *ret_handle)
 {
     char aside[NAME_BYTES];
     name_print(index, term, suffix_aside, aside);
@@ -297,37 +302,68 @@ err_t snapshot_write_start(struct env_disk *disk, uint64_t index, uint64_t term,
         void *into;
     } data = {.from = file.data};
     struct iovec part = {data.into, file.len};
+    env_file handle;
+    err_t err = disk->open(disk->self, aside, ENV_OPEN_CREATE, &handle);
+    if (err != ERR_OK)
+        return err;
+    err = disk->set_size(disk->self, handle, 0);
+    if (err == ERR_OK)
+        err = disk->write(disk->self, handle, 0, &part, 1);
+    if (err == ERR_OK) {
+        *ret_handle = handle;
+        return ERR_OK;
+    }
+    disk->close(disk->self, handle);
+    (void)disk->unlink(disk->self, aside); /* R16: a part of one is no use to anybody */
+    return err;
+}
+
+static void file_free(struct bytes file)
+{
+    free((void *)(uintptr_t)file.data); /* malloc'd by whoever made it */
+}
+
+err_t snapshot_write_start(struct env_disk *disk, uint64_t index, uint64_t term, struct bytes file,
+                           snapshot_written written, void *owner, struct snapshot_write **ret_write)
+{
     struct snapshot_write *write = calloc(1, sizeof *write);
     err_t err = write == NULL ? ERR_NO_MEMORY : ERR_OK;
-    bool opened = false;
-    if (err == ERR_OK) {
-        err = disk->open(disk->self, aside, ENV_OPEN_CREATE, &write->file);
-        opened = err == ERR_OK;
-    }
     if (err == ERR_OK)
-        err = disk->set_size(disk->self, write->file, 0);
-    if (err == ERR_OK)
-        err = disk->write(disk->self, write->file, 0, &part, 1);
-    if (err == ERR_OK) {
-        write->op.done = write_synced;
-        write->disk = disk;
-        write->index = index;
-        write->term = term;
-        write->written = written;
-        write->owner = owner;
-        err = disk->sync(disk->self, write->file, &write->op);
-    }
-    free(data.into);
+        err = write_aside(disk, index, term, file, &write->file);
+    file_free(file);
     if (err != ERR_OK) {
-        if (opened) {
-            disk->close(disk->self, write->file);
-            (void)disk->unlink(disk->self, aside); /* R16: a part of one is no use to anybody */
-        }
+        free(write);
+        return err;
+    }
+    write->op.done = write_synced;
+    write->disk = disk;
+    write->index = index;
+    write->term = term;
+    write->written = written;
+    write->owner = owner;
+    err = disk->sync(disk->self, write->file, &write->op);
+    if (err != ERR_OK) {
+        char aside[NAME_BYTES];
+        name_print(index, term, suffix_aside, aside);
+        disk->close(disk->self, write->file);
+        (void)disk->unlink(disk->self, aside);
         free(write);
         return err;
     }
     *ret_write = write;
     return ERR_OK;
+}
+
+err_t snapshot_write_now(struct env_disk *disk, uint64_t index, uint64_t term, struct bytes file)
+{
+    env_file handle;
+    err_t err = write_aside(disk, index, term, file, &handle);
+    file_free(file);
+    if (err != ERR_OK)
+        return err;
+    err = disk->sync_now(disk->self, handle);
+    disk->close(disk->self, handle);
+    return err != ERR_OK ? err : put_in_place(disk, index, term);
 }
 
 void snapshot_write_detach(struct snapshot_write *write)

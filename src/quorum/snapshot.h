@@ -33,6 +33,9 @@ err_t snapshot_read(struct env_disk *disk, uint64_t index, uint64_t term, uint8_
 /* All before index, and what was left aside of such: best effort. */
 void snapshot_remove_older(struct env_disk *disk, uint64_t index);
 
+/* Takes file (malloc'd), also on failure. Durable when it returns ERR_OK: blocks. */
+err_t snapshot_write_now(struct env_disk *disk, uint64_t index, uint64_t term, struct bytes file);
+
 struct snapshot_write;
 typedef void (*snapshot_written)(void *owner, err_t err);
 /* Takes file (malloc'd), also on failure. written comes later, from the loop. */

@@ -1,7 +1,8 @@
 """The voters of the metadata quorum change while the cluster works."""
+import os
 import subprocess
 
-from karst_cluster import KARST, wait_until
+from karst_cluster import KARST, KARSTD, wait_until
 
 
 def voters(cluster):
@@ -121,3 +122,44 @@ def test_what_can_not_be_is_refused_with_a_reason(make_cluster):
     assert voters(cluster) == sorted([leader, last])
     for node in (leader, last):
         assert cluster.json("quorum", "describe", bootstrap=cluster.address(node))["servers"]
+
+
+def test_a_lost_majority_is_given_up(make_cluster):
+    cluster = make_cluster(brokers=5, voters=3)
+    cluster.create_topic("t", partitions=3)
+    cluster.karst("produce", "t", stdin=b"".join(b"%d\n" % i for i in range(300)))
+    left = next(n for n in (1, 2, 3) if n != cluster.controller())
+    lost = [n for n in (1, 2, 3) if n != left]
+    for node in range(1, 6):
+        cluster.deploy("kill", str(node))
+
+    def recover(node, *options):
+        config = os.path.join(cluster.folder, f"node-{node}", "karst.conf")
+        return subprocess.run([KARSTD, "recover", *options, config], text=True, check=False,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT)
+
+    for node in (left, 4, 5):
+        told = recover(node)
+        assert told.returncode == 0 and "5 brokers, 1 topics" in told.stdout, told.stdout
+    done = recover(left, "--confirm")
+    assert done.returncode == 0 and "only voter" in done.stdout, done.stdout
+    alive = ",".join(cluster.address(n) for n in (left, 4, 5))
+    for node in (left, 4, 5):
+        cluster.deploy("start", str(node))
+    wait_until(lambda: cluster.json("quorum", "describe", bootstrap=alive)["leader"] == left,
+               "the one that is left leads")
+    for node in (4, 5):
+        wait_until(lambda n=node: cluster.run("quorum", "add-voter", str(n),
+                                              bootstrap=alive).returncode == 0,
+                   "it is active and becomes a voter")
+
+    # Voters of the lost quorum come back after all, and follow.
+    for node in lost:
+        cluster.deploy("start", str(node))
+        wait_until(lambda n=node: "quorum: this node is no server" in cluster.log(n),
+                   "it observes")
+    cluster.wait_in_sync("t")
+    check_voters(cluster, sorted([left, 4, 5]))
+    out = cluster.karst("consume", "t", "--from-beginning", "--exit-at-end")
+    assert sorted(map(int, out.split())) == list(range(300))

@@ -180,9 +180,13 @@ static void take_update(struct lab_node *node, struct metadata_update *update)
     image_unref(node->image);
     node->image = image_ref(update->image);
     node->updates++;
+    /* A recovery jumps by 2^20. */
     uint64_t offset = (uint64_t)image_offset(update->image);
+    uint64_t quorum = offset >> 20;
     uint64_t digest = image_digest(update->image);
-    ck_assert_uint_lt(offset, LAB_OFFSETS_MAX);
+    ck_assert_uint_lt(offset & 0xfffff, LAB_OFFSETS_MAX);
+    ck_assert_uint_lt(quorum, LAB_QUORUMS_MAX);
+    offset = (offset & 0xfffff) + quorum * LAB_OFFSETS_MAX;
     if (lab->digest_known[offset] && lab->digest_at[offset] != digest)
         broken(lab, "state machine safety: node %u differs at %" PRIu64, node->idx, offset);
     lab->digest_known[offset] = true;

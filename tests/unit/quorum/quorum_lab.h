@@ -15,6 +15,7 @@ enum {
     LAB_NODES_MAX = 7,
     LAB_TERMS_MAX = 4096,
     LAB_OFFSETS_MAX = 1 << 16,
+    LAB_QUORUMS_MAX = 4, /* the first one, and those after recoveries */
     LAB_CALLS_MAX = 1 << 14
 };
 
@@ -49,8 +50,8 @@ struct lab {
     void *data; /* the filter's */
     /* checks */
     node_id_t leader_of[LAB_TERMS_MAX];
-    uint64_t digest_at[LAB_OFFSETS_MAX];
-    bool digest_known[LAB_OFFSETS_MAX];
+    uint64_t digest_at[LAB_OFFSETS_MAX * LAB_QUORUMS_MAX];
+    bool digest_known[LAB_OFFSETS_MAX * LAB_QUORUMS_MAX];
     bool tolerate; /* a broken rule is noted here instead of failing the test: for canaries */
     char broken[128];
     /* commands */
