@@ -144,9 +144,9 @@ struct quorum;
  * the same on each of them. Synced. ERR_EXISTS when there is a metadata log already. */
 err_t quorum_format(struct env *env, const struct quorum_address *voters, size_t voter_count);
 
-/* Offline (recover.c): a majority of the voters is lost for good, and what this node has becomes the
- * cluster's metadata, with it as the only voter. Not confirmed: only tells what it has, and changes
- * nothing. config needs node, cluster_id, directory_id, self, log_options. ERR_NOT_FOUND: it has no
+/* Offline (recover.c): a majority of the voters is lost for good, and what this node has becomes
+ * the cluster's metadata, with it as the only voter. Not confirmed: it only tells what it has, and
+ * changes nothing. config needs node, cluster_id, directory_id, self, log_options. ERR_NOT_FOUND: it has no
  * metadata. */
 struct quorum_recovery {
     uint64_t index, term; /* of its last entry */

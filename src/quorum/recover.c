@@ -3,9 +3,9 @@
  * entries that only the lost ones had, acknowledged or not, are given up.
  *
  * All of its log counts as committed, and becomes a snapshot; libraft's own recovery writes a
- * configuration of term 1, which any log overrules. Here index and term jump so far that nothing the
- * lost quorum may have written comes near: so no node ever goes back, and whoever comes to the new
- * quorum, an observer or a voter of the old one, finds that its log does not join, and gets the
+ * configuration of term 1, which any log overrules. Here index and term jump so far that nothing
+ * the lost quorum may have written comes near: so no node ever goes back, and whoever comes to the
+ * new quorum, an observer or a voter of the old one, finds that its log does not join, and gets the
  * snapshot. The recovery id in it says that this is another quorum. */
 #include <stdlib.h>
 

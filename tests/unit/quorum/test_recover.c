@@ -108,7 +108,7 @@ START_TEST(a_node_without_metadata_recovers_nothing)
 }
 END_TEST
 
-/* The power goes at each change of the disk: then it is as it was, or done; and it is done again. */
+/* The power goes at each change of the disk: it is as it was then, or done, and is done again. */
 START_TEST(a_recovery_that_is_cut_short_is_done_again)
 {
     uint64_t seed = check_main_seed();
