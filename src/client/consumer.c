@@ -116,7 +116,8 @@ void client_slice_returned(struct client_slice *slice, offset_t next)
         return;
     struct client_consumption *consumption = slice->partition->consumption;
     ASSERT(next >= consumption->position);
-    consumption->position = next;
+    consumption->shown = true;
+    consumption->position = next == consumption->skip_from ? consumption->skip_to : next;
 }
 
 void client_slice_broken(struct client *client, struct client_slice *slice)
@@ -161,13 +162,14 @@ static err_t client_consumption_start(struct client *client, struct client_parti
     }
     client_drop_slices(client, consumption);
     consumption->assigned = true;
-    consumption->stopped = false;
+    consumption->stopped = consumption->shown = false;
     consumption->in_flight = false; /* what is under way is of an older generation */
     consumption->generation = ++client->next_generation;
     consumption->start = offset;
     consumption->resolved = offset >= 0;
     consumption->fetch_at = offset;
     consumption->position = offset >= 0 ? offset : -1;
+    consumption->skip_from = consumption->skip_to = -1;
     client_partition_dirty(client, p);
     client_wake(client);
     return ERR_OK;
@@ -498,20 +500,33 @@ static void client_stop(struct client *client, struct client_consumption *consum
     client_tell_error_behind(client, slices, p->topic, p->index, err);
 }
 
+/* What is between the fetched and to is left out. */
+static void client_skip_to(struct client_consumption *consumption, offset_t to)
+{
+    if (consumption->position < 0 || consumption->position == consumption->fetch_at) {
+        consumption->position = to; /* nothing waits to be returned */
+    } else if (consumption->skip_to != consumption->fetch_at) {
+        consumption->skip_from = consumption->fetch_at;
+    }
+    consumption->skip_to = to;
+    consumption->fetch_at = to;
+}
+
 /* The offset is outside the log. Records that were deleted below it are skipped; the end is never
  * gone back to, since that would show offsets twice. */
 static void client_out_of_range(struct client *client, struct client_consumption *consumption,
                                 int64_t log_start)
 {
     bool below = log_start >= 0 && consumption->fetch_at < log_start;
-    bool fresh = consumption->position == consumption->start &&
-                 consumption->fetch_at == consumption->start; /* nothing was shown, nor will be */
+    /* Nothing was returned, nor waits for it. */
+    bool fresh = !consumption->shown && consumption->position == consumption->start &&
+                 consumption->fetch_at == consumption->start;
     if (client->config.reset == CLIENT_RESET_NONE || (!below && !fresh)) {
         client_stop(client, consumption, ERR_OFFSET_OUT_OF_RANGE);
         return;
     }
     if (below && client->config.reset == CLIENT_RESET_EARLIEST) {
-        consumption->fetch_at = log_start;
+        client_skip_to(consumption, log_start);
         return;
     }
     if (fresh)
@@ -658,10 +673,8 @@ static void client_list_row(struct client *client, struct client_consumption *co
     consumption->resolved = true;
     /* Never back, when a reset follows what was fetched; some of it may not be returned yet. */
     if (row->offset > consumption->fetch_at)
-        consumption->fetch_at = row->offset;
+        client_skip_to(consumption, row->offset);
     consumption->start = consumption->fetch_at;
-    if (consumption->position < 0)
-        consumption->position = consumption->fetch_at;
 }
 
 static void client_list_done(struct client *client, struct client_call *call, err_t err,

@@ -247,7 +247,11 @@ struct client_consumption {
     int64_t start;       /* an offset, or KARST_OFFSET_...: not yet resolved */
     offset_t fetch_at;   /* next to be fetched; valid when start was resolved */
     offset_t position;   /* next to be returned; -1: not known */
+    /* When all before skip_from is returned, skip_to is next: what lies between was deleted, or a
+     * reset leaves it out. -1: none. */
+    offset_t skip_from, skip_to;
     bool resolved, in_flight, stopped; /* stopped: an error was told, until a seek */
+    bool shown;                        /* something was returned since it was assigned */
     size_t buffered;                   /* bytes in slices */
     struct list_node slices;
     struct list_node link; /* client->consumable: has slices */
