@@ -228,6 +228,11 @@ err_t client_config_check(struct client_config *config, char *why, size_t why_si
         snprintf(why, why_size, "bootstrap.servers is not set: give HOST:PORT of a broker");
         return ERR_INVALID;
     }
+    if (config->linger_ms >= config->delivery_timeout_ms) {
+        snprintf(why, why_size, "linger.ms (%u) must be below delivery.timeout.ms (%u)",
+                 config->linger_ms, config->delivery_timeout_ms);
+        return ERR_INVALID;
+    }
     if (config->acks != -1 && config->idempotence_asked) {
         snprintf(why, why_size, "enable.idempotence=true needs acks=all");
         return ERR_INVALID;

@@ -124,16 +124,21 @@ static int bench_send(struct bench *bench, const char *value)
         bench_pace(bench);
         message.opaque = bench_stamp(bench);
         int err;
-        while ((err = karst_produce(bench->cli.karst, &message)) == KARST_ERR_FULL)
+        while ((err = karst_produce(bench->cli.karst, &message)) == KARST_ERR_FULL &&
+               !cli_stopped())
             bench_poll(bench, BENCH_LOOK_MS);
+        if (err == KARST_ERR_FULL)
+            break;
         if (err != KARST_OK)
             return cli_fail(&bench->cli, bench->topic);
         bench->sent++;
         if (bench->sent % 4096 == 0)
             bench_poll(bench, 0);
     }
-    while (karst_flush(bench->cli.karst, BENCH_LOOK_MS) != KARST_OK)
+    while (karst_flush(bench->cli.karst, BENCH_LOOK_MS) != KARST_OK) {
         bench_poll(bench, 0);
+        cli_tell_wait(&bench->cli);
+    }
     return CLI_DONE;
 }
 

@@ -46,6 +46,16 @@ bool cli_stopped(void)
     return stop_asked != 0;
 }
 
+void cli_tell_wait(struct cli *cli)
+{
+    if (!cli_stopped() || cli->told_wait)
+        return;
+    cli->told_wait = true;
+    fprintf(stderr,
+            "karst: waiting for %lld records to be acknowledged; a second signal gives them up\n",
+            (long long)karst_outstanding(cli->karst));
+}
+
 int cli_interrupted(void)
 {
     fprintf(stderr, "karst: stopped by a signal before all was done\n");

@@ -35,6 +35,7 @@ struct cli {
     const char *settings[CLI_CONFIGS_MAX]; /* NAME=VALUE of libkarst */
     size_t setting_count;
     struct karst *karst;
+    bool told_wait;
 };
 
 void cli_init(struct cli *cli, const struct cli_command *command);
@@ -60,6 +61,8 @@ int cli_fail(const struct cli *cli, const char *what);
 /* SIGINT and SIGTERM ask for an end instead of making one, the first time. */
 void cli_catch_signals(void);
 bool cli_stopped(void);
+/* For who is asked to stop and waits for what is under way: says so, once. */
+void cli_tell_wait(struct cli *cli);
 /* For who was stopped before all was done: says so. Returns CLI_FAILED. */
 int cli_interrupted(void);
 

@@ -110,7 +110,7 @@ static void produce_poll(struct produce *produce, int timeout_ms)
     cli_progress_show(&produce->progress);
 }
 
-/* Waits while the buffer is full. CLI_DONE, or told. */
+/* Waits while the buffer is full, unless asked to stop. CLI_DONE, or told. */
 static int produce_one(struct produce *produce, const void *key, size_t key_bytes,
                        const void *value, size_t value_bytes)
 {
@@ -126,8 +126,11 @@ static int produce_one(struct produce *produce, const void *key, size_t key_byte
             (void *)(uintptr_t)(produce->verifiable ? produce->sent : key_bytes + value_bytes),
     };
     int err;
-    while ((err = karst_produce(produce->cli.karst, &message)) == KARST_ERR_FULL)
+    while ((err = karst_produce(produce->cli.karst, &message)) == KARST_ERR_FULL) {
+        if (cli_stopped())
+            return cli_interrupted();
         produce_poll(produce, PRODUCE_LOOK_MS);
+    }
     if (err != KARST_OK) {
         fprintf(stderr, "karst: record %" PRIu64 ": %s\n", produce->sent + 1,
                 karst_error(produce->cli.karst));
@@ -342,16 +345,9 @@ static int produce_all(struct produce *produce)
     cli_catch_signals();
     cli_progress_start(&produce->progress);
     int code = produce->generate < 0 ? produce_lines(produce) : produce_numbers(produce);
-    bool told = false;
     while (karst_flush(karst, PRODUCE_LOOK_MS) != KARST_OK) { /* ends: delivery.timeout.ms */
         produce_poll(produce, 0);
-        if (cli_stopped() && !told) {
-            fprintf(stderr,
-                    "karst: waiting for %" PRId64 " records to be acknowledged; a second "
-                    "signal gives them up\n",
-                    karst_outstanding(karst));
-            told = true;
-        }
+        cli_tell_wait(&produce->cli);
     }
     cli_progress_end(&produce->progress);
     if (code == CLI_DONE && !produce->whole)

@@ -69,5 +69,19 @@ START_TEST(idempotence_needs_all_acknowledgements)
 }
 END_TEST
 
+START_TEST(a_record_may_not_linger_for_longer_than_it_lives)
+{
+    struct client_config config;
+    char why[CLIENT_SENTENCE_SIZE];
+    client_config_init(&config);
+    ck_assert_int_eq(set(&config, "bootstrap.servers", "a:1", why), ERR_OK);
+    ck_assert_int_eq(set(&config, "linger.ms", "120000", why), ERR_OK);
+    ck_assert_int_eq(client_config_check(&config, why, sizeof(why)), ERR_INVALID);
+    ck_assert_ptr_nonnull(strstr(why, "delivery.timeout.ms"));
+    ck_assert_int_eq(set(&config, "linger.ms", "119999", why), ERR_OK);
+    ck_assert_int_eq(client_config_check(&config, why, sizeof(why)), ERR_OK);
+}
+END_TEST
+
 CHECK_MAIN("client/config", addresses_are_hosts_and_ports, values_out_of_range_are_named,
-           idempotence_needs_all_acknowledgements)
+           idempotence_needs_all_acknowledgements, a_record_may_not_linger_for_longer_than_it_lives)
