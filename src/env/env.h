@@ -129,6 +129,9 @@ struct env_net {
      * many of ours its host has not taken yet. NULL: that is not told. */
     void (*movement)(void *self, env_conn conn, uint64_t *ret_received_ns, size_t *ret_untaken);
     void (*pause_reads)(void *self, env_conn conn, bool paused);
+    /* Of a broker: it is read over the budget, too, since what it says gives memory back. What was
+     * dialled always is. NULL: there is no budget. */
+    void (*trust)(void *self, env_conn conn);
     /* Closes at once; what is queued is lost; the upcall closed does not come. Unknown: nothing. */
     void (*drop)(void *self, env_conn conn);
     /* Closes when what is queued is sent, or the peer is gone; the upcall closed does not come. */

@@ -134,7 +134,7 @@ static bool net_starves_others(const struct net_conn *conn, uint64_t now_ns)
 {
     if (conn->output_bytes == 0 || now_ns - conn->written_ns < ENV_MS(NET_STALL_SHORT_MS))
         return false;
-    if (net_crowded(conn->net))
+    if (net_crowded(conn->net) && !conn->trusted)
         return true;
     for (uint32_t i = 0; i < conn->output_count; i++) {
         const struct frame_budget *budget = net_output_at(conn, i)->frame->budget;
@@ -316,6 +316,17 @@ static err_t net_send(void *self, env_conn handle, struct frame *frame, size_t a
     return err;
 }
 
+static void net_trust(void *self, env_conn handle)
+{
+    struct net_conn *conn = net_find(self, handle);
+    if (conn == NULL || conn->trusted)
+        return;
+    conn->trusted = true;
+    list_remove(&conn->parked_link);
+    if (conn->state == NET_OPEN)
+        net_set_pause(conn, NET_PAUSE_BUDGET, false);
+}
+
 static size_t net_queued_bytes(void *self, env_conn handle)
 {
     const struct net_conn *conn = net_find(self, handle);
@@ -430,6 +441,7 @@ err_t io_net_new(struct io_actor *actor, struct event_base *base, const struct i
         .queued_bytes = net_queued_bytes,
         .movement = net_movement,
         .pause_reads = net_pause_reads,
+        .trust = net_trust,
         .drop = net_drop,
         .finish = net_finish,
         .self = net,

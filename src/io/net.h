@@ -88,6 +88,7 @@ struct net_conn {
     err_t err; /* DEAD: why */
     unsigned paused, news;
     bool finishing; /* no upcalls any more; ends when all is sent */
+    bool trusted;   /* the bounds that all share do not stop it */
     bool reading;   /* the event is added */
     bool writing;   /* the event is added: the socket was full, or connects */
     struct event read_event, write_event;

@@ -162,6 +162,7 @@ err_t net_dial(void *self, const char *host, uint16_t port, env_conn *ret_conn)
         return ERR_FULL; /* bound: connections_max */
     }
     struct net_conn *conn = net_take(net, -1, NET_RESOLVING);
+    conn->trusted = true;
     conn->dial = dial;
     dial->net = net;
     dial->handle = net_handle(conn);

@@ -234,7 +234,7 @@ void net_on_readable(evutil_socket_t fd, short what, void *arg)
     size_t ahead = NET_READ_AHEAD_BYTES;
     if (conn->last_frame_bytes >= NET_FRAME_LARGE_BYTES)
         ahead = NET_READ_AHEAD_LARGE_BYTES;
-    if (net_over_budget(net)) {
+    if (net_over_budget(net) && !conn->trusted) {
         /* A frame that was begun is charged already, and can only be freed when it is whole. */
         ahead = 0;
         if (conn->frame == NULL) {

@@ -34,10 +34,11 @@ static size_t net_output_held(const struct net_conn *conn)
     return conn->output_bytes + (size_t)conn->output_count * NET_OUTPUT_OVERHEAD;
 }
 
-static size_t net_output_bound(const struct io_net *net)
+static size_t net_output_bound(const struct net_conn *conn)
 {
-    return net_crowded(net) && net->output_bytes_max > NET_CROWDED_BYTES ? NET_CROWDED_BYTES
-                                                                         : net->output_bytes_max;
+    size_t most = conn->net->output_bytes_max;
+    bool crowded = net_crowded(conn->net) && !conn->trusted;
+    return crowded && most > NET_CROWDED_BYTES ? NET_CROWDED_BYTES : most;
 }
 
 err_t net_queue(struct net_conn *conn, struct frame *frame, size_t at, size_t bytes)
@@ -56,7 +57,7 @@ err_t net_queue(struct net_conn *conn, struct frame *frame, size_t at, size_t by
         (struct net_output){.frame = frame, .at = (uint32_t)at, .bytes = (uint32_t)bytes};
     conn->output_bytes += bytes;
     net->output_bytes += bytes + NET_OUTPUT_OVERHEAD;
-    if (net_output_held(conn) > net_output_bound(net) && (conn->paused & NET_PAUSE_OUTPUT) == 0)
+    if (net_output_held(conn) > net_output_bound(conn) && (conn->paused & NET_PAUSE_OUTPUT) == 0)
         net_set_pause(conn, NET_PAUSE_OUTPUT, true);
     if (conn->state == NET_OPEN && !conn->writing && list_empty(&conn->dirty_link))
         list_push_back(&net->dirty, &conn->dirty_link);
@@ -143,7 +144,6 @@ static bool net_send_batch(struct net_conn *conn, err_t *ret_err)
 
 void net_write(struct net_conn *conn)
 {
-    struct io_net *net = conn->net;
     err_t err = ERR_OK;
     while (conn->output_count > 0 && net_send_batch(conn, &err))
         ;
@@ -152,7 +152,7 @@ void net_write(struct net_conn *conn)
         return;
     }
     if ((conn->paused & NET_PAUSE_OUTPUT) != 0 &&
-        net_output_held(conn) <= net_output_bound(net) / 2) {
+        net_output_held(conn) <= net_output_bound(conn) / 2) {
         net_set_pause(conn, NET_PAUSE_OUTPUT, false);
         net_add_news(conn, NET_NEWS_DRAINED);
     }

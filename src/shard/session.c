@@ -101,6 +101,17 @@ void sessions_end_doomed(struct shard *shard)
     }
 }
 
+/* What requests hold is given back when followers have their records, and their reports come here:
+ * waiting for memory, they would be waited for. */
+static void session_trust(struct shard *shard, struct session *session)
+{
+    struct env_net *net = &shard->env->net;
+    if (session->trusted || net->trust == NULL || !session_is_broker(shard, session))
+        return;
+    session->trusted = true;
+    net->trust(net->self, session->conn);
+}
+
 void session_received(struct shard *shard, struct session *session, struct frame *frame)
 {
     if (session->doomed) {
@@ -108,6 +119,7 @@ void session_received(struct shard *shard, struct session *session, struct frame
         return;
     }
     session->spoke = session->named;
+    session_trust(shard, session);
     struct request *request = NULL;
     switch (session->codec->decode(shard, session, frame, &request)) {
     case CODEC_REQUEST:

@@ -25,7 +25,8 @@ struct session {
     bool named;                             /* the hello was taken */
     bool spoke;                             /* and more came than that, which is all of a probe */
     bool paused;
-    bool doomed; /* closed when the turn ends */
+    bool trusted; /* a broker's: read over the budget, too */
+    bool doomed;  /* closed when the turn ends */
     /* Who the hello said it is (R12): node -1 for a client. */
     node_id_t node;
     struct uuid incarnation;

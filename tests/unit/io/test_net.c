@@ -275,6 +275,44 @@ START_TEST(over_the_budget_sockets_wait_and_nothing_is_lost)
 }
 END_TEST
 
+static void trust(struct lab_actor *actor, void *arg)
+{
+    (void)arg;
+    actor->env->net.trust(actor->env->net.self, actor->conn);
+}
+
+START_TEST(over_the_budget_brokers_are_read)
+{
+    struct io_config config = lab_config();
+    config.budget_bytes = 1000;
+    struct lab lab;
+    lab_make(&lab, &config);
+    struct holder holder = {0};
+    lab.actors[0].own = &holder;
+    lab.actors[0].on_received = hold;
+    lab_start(&lab);
+    int client = lab_dial(&lab), broker = lab_dial(&lab);
+    lab_wait(&lab, 0, accepted, 2);
+    uint8_t *bytes = malloc(HELD_FRAME_BYTES);
+    lab_fill_frame(bytes, HELD_FRAME_BYTES, 3);
+    lab_write(client, bytes, HELD_FRAME_BYTES); /* held: there is no room for more */
+    lab_wait(&lab, 0, received, 1);
+    lab_write(client, bytes, HELD_FRAME_BYTES);
+    lab_write(broker, bytes, HELD_FRAME_BYTES); /* parked before it is trusted, or not */
+    lab_call(&lab, 0, trust, NULL);
+    lab_wait(&lab, 0, received, 2);
+    lab_write(broker, bytes, HELD_FRAME_BYTES);
+    lab_wait(&lab, 0, received, 3);
+    ck_assert_uint_eq(lab_counts(&lab, 0).received, 3); /* the client waits */
+    unsigned released = 0;
+    lab_call(&lab, 0, release_held, &released);
+    free(bytes);
+    close(client);
+    close(broker);
+    lab_close(&lab);
+}
+END_TEST
+
 START_TEST(a_frame_larger_than_the_budget_is_still_read)
 {
     struct rng rng;
@@ -607,7 +645,7 @@ CHECK_MAIN("io/net", frames_that_come_byte_by_byte_arrive_whole,
            a_length_over_the_bound_closes_the_connection, a_length_too_short_closes_the_connection,
            garbage_closes_the_connection_and_no_other, a_peer_gone_within_a_frame_is_closed,
            a_paused_connection_hands_over_nothing_not_even_what_was_read,
-           over_the_budget_sockets_wait_and_nothing_is_lost,
+           over_the_budget_sockets_wait_and_nothing_is_lost, over_the_budget_brokers_are_read,
            a_frame_larger_than_the_budget_is_still_read,
            announced_bytes_that_do_not_come_stop_nobody,
            over_the_output_bound_reads_pause_and_go_on_when_half_is_sent,
