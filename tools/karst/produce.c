@@ -344,6 +344,7 @@ static int produce_all(struct produce *produce)
     }
     cli_catch_signals();
     cli_progress_start(&produce->progress);
+    produce->news_ns = produce->progress.start_ns;
     int code = produce->generate < 0 ? produce_lines(produce) : produce_numbers(produce);
     while (karst_flush(karst, PRODUCE_LOOK_MS) != KARST_OK) { /* ends: delivery.timeout.ms */
         produce_poll(produce, 0);
