@@ -146,8 +146,8 @@ err_t quorum_format(struct env *env, const struct quorum_address *voters, size_t
 
 /* Offline (recover.c): a majority of the voters is lost for good, and what this node has becomes
  * the cluster's metadata, with it as the only voter. Not confirmed: it only tells what it has, and
- * changes nothing. config needs node, cluster_id, directory_id, self, log_options. ERR_NOT_FOUND: it has no
- * metadata. */
+ * changes nothing. config needs node, cluster_id, directory_id, self, log_options.
+ * ERR_NOT_FOUND: it has no metadata. */
 struct quorum_recovery {
     uint64_t index, term; /* of its last entry */
     size_t brokers, topics, voters;
