@@ -51,6 +51,34 @@ static bool faults_hit(enum faults_kind kind)
 
 /* ---- allocations ---- */
 
+enum { PLACES_MAX = 4096, CALLERS = 4 };
+
+/* From the frame pointers, which the build keeps; a test's stack is deep enough. */
+static bool place_is_new(void *const *frame)
+{
+    static uintptr_t places[PLACES_MAX];
+    static size_t count;
+    uintptr_t place = 0;
+    for (int i = 0; i < CALLERS; i++, frame = (void *const *)frame[0])
+        place = place * 31 + (uintptr_t)frame[1];
+    for (size_t i = 0; i < count; i++)
+        if (places[i] == place)
+            return false;
+    ASSERT(count < PLACES_MAX);
+    places[count++] = place;
+    return true;
+}
+
+static bool memory_lacks(void *const *frame)
+{
+    if (faults.kind != FAULTS_PLACES)
+        return faults_hit(FAULTS_MEMORY);
+    if (faults.quiet > 0 || faults.met || !place_is_new(frame))
+        return false;
+    faults.met = true;
+    return true;
+}
+
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
 void *__real_realloc(void *old, size_t bytes);
@@ -62,22 +90,22 @@ char *__wrap_strdup(const char *text);
 
 void *__wrap_malloc(size_t bytes)
 {
-    return faults_hit(FAULTS_MEMORY) ? NULL : __real_malloc(bytes);
+    return memory_lacks(__builtin_frame_address(0)) ? NULL : __real_malloc(bytes);
 }
 
 void *__wrap_calloc(size_t count, size_t bytes)
 {
-    return faults_hit(FAULTS_MEMORY) ? NULL : __real_calloc(count, bytes);
+    return memory_lacks(__builtin_frame_address(0)) ? NULL : __real_calloc(count, bytes);
 }
 
 void *__wrap_realloc(void *old, size_t bytes)
 {
-    return faults_hit(FAULTS_MEMORY) ? NULL : __real_realloc(old, bytes);
+    return memory_lacks(__builtin_frame_address(0)) ? NULL : __real_realloc(old, bytes);
 }
 
 char *__wrap_strdup(const char *text)
 {
-    return faults_hit(FAULTS_MEMORY) ? NULL : __real_strdup(text);
+    return memory_lacks(__builtin_frame_address(0)) ? NULL : __real_strdup(text);
 }
 
 /* libcheck notes the place of each assertion, in memory of its own. */

@@ -18,8 +18,10 @@
 
 enum faults_kind {
     FAULTS_NONE,
-    FAULTS_DISK,  /* a call of a faults_disk answers the error, and does nothing */
-    FAULTS_MEMORY /* an allocation answers NULL */
+    FAULTS_DISK,   /* a call of a faults_disk answers the error, and does nothing */
+    FAULTS_MEMORY, /* an allocation answers NULL */
+    FAULTS_PLACES  /* the same, for programs that allocate much: each place in the code once, as its
+                      last callers tell it; nth does not matter */
 };
 
 void faults_arm(enum faults_kind kind, uint64_t nth, err_t err);
@@ -39,9 +41,11 @@ void faults_disk_init(struct faults_disk *disk, struct env_disk *inner);
 
 /* An env changed in place, for a program that is quiet: loud is what its actor does in upcalls and
  * timers, and not what the world does for it meanwhile. After the actor has set its upcalls. */
-enum { FAULTS_TIMERS_MAX = 256 };
+enum { FAULTS_TIMERS_MAX = 256, FAULTS_DISKS_MAX = 4 };
 struct faults_env {
     struct env inner; /* as it was */
+    struct faults_disk disks[FAULTS_DISKS_MAX];
+    struct env_disk disk_envs[FAULTS_DISKS_MAX];
     void *actor;
     struct {
         struct env_timer *timer;

@@ -6,8 +6,10 @@
         __VA_ARGS__;                                                                               \
         faults_loud();                                                                             \
     } while (0)
+/* Frames that lie in the cache would hide allocations. */
 #define ACTOR(...)                                                                                 \
     do {                                                                                           \
+        frame_cache_drain();                                                                       \
         faults_loud();                                                                             \
         __VA_ARGS__;                                                                               \
         faults_quiet();                                                                            \
@@ -177,6 +179,12 @@ void faults_env_wrap(struct faults_env *f, struct env *env)
 {
     *f = (struct faults_env){.inner = *env, .actor = env->actor};
     timers_of = NULL;
+    ASSERT(env->disk_count <= FAULTS_DISKS_MAX);
+    for (size_t i = 0; i < env->disk_count; i++) {
+        faults_disk_init(&f->disks[i], &f->inner.disks[i]);
+        f->disk_envs[i] = f->disks[i].env;
+    }
+    env->disks = f->disk_envs;
     env->net = (struct env_net){
         .dial = net_dial,
         .send = net_send,

@@ -8,6 +8,7 @@
 
 #include "base/rng.h"
 #include "lib/check_main.h"
+#include "lib/faults.h"
 #include "lib/metadata_lab.h"
 #include "shard/partition.h"
 #include "sim/sim_disk.h"
@@ -32,6 +33,7 @@ struct lab_node {
     uint32_t life; /* of its connections */
     struct sim_disk *disk;
     struct sim_disk_view view;
+    struct faults_disk faulty; /* the view; sound but where a test says otherwise */
     struct env env;
     struct env_timer *timers[LAB_TIMERS_MAX];
     struct lab_sync syncs[LAB_SYNCS_MAX];

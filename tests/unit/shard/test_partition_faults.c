@@ -1,0 +1,162 @@
+/* One broker of three, on whose disk one call fails: each call of its life, once. What was
+ * acknowledged is there at the end, on whoever leads; the broker itself answers, and goes on. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/logger.h"
+#include "unit/shard/partition_lab.h"
+
+enum { VALUES = 40, VALUE_BYTES = 300 };
+
+static struct {
+    struct lab *lab;
+    struct lab_call *calls[VALUES];
+    int count;
+} life;
+
+static void produce(node_id_t to, int16_t acks, int count)
+{
+    struct lab_node *node = &life.lab->nodes[to];
+    for (int i = 0; i < count && node->up; i++) {
+        char value[VALUE_BYTES];
+        memset(value, 'x', sizeof(value));
+        int chars = snprintf(value, sizeof(value), "v%d.", life.count);
+        value[chars] = 'x';
+        value[sizeof(value) - 1] = '\0';
+        life.calls[life.count++] = lab_produce(life.lab, to, acks, 1, value);
+    }
+    lab_pump(life.lab);
+}
+
+static bool first_is_sound(void)
+{
+    const struct lab_node *node = &life.lab->nodes[1];
+    struct partition_view view;
+    return node->up && partition_look(node->table, &life.lab->id, &view) && !view.failed;
+}
+
+/* As the controller: who has failed neither leads nor counts. */
+static void control(void)
+{
+    lab_tick(life.lab, 1500);
+    const struct image_partition *p = lab_partition_now(life.lab);
+    if (image_partition_in_isr(p, 1) && !first_is_sound())
+        lab_elect(life.lab, p->leader == 1 ? 2 : p->leader, 23);
+    lab_tick(life.lab, 1500);
+}
+
+static void first_leads(void)
+{
+    if (image_partition_in_isr(lab_partition_now(life.lab), 1) && first_is_sound())
+        lab_elect(life.lab, 1, 123);
+    lab_pump(life.lab);
+}
+
+static void first_goes(bool in_order)
+{
+    in_order ? lab_stop(life.lab, 1) : lab_kill(life.lab, 1, true);
+    lab_elect(life.lab, 2, 23);
+    produce(2, -1, 2);
+    lab_start(life.lab, 1);
+    control();
+}
+
+/* Readers of the first broker get what is right, or an error. */
+static void read_first(void)
+{
+    struct lab_call *fetch = lab_fetch(life.lab, 1, 0, 0);
+    struct lab_call *time = lab_list_offsets(life.lab, 1, 1000);
+    lab_pump(life.lab);
+    if (lab_err(fetch) == ERR_OK && fetch->fetch.records != NULL)
+        ck_assert_int_eq(strncmp(lab_values(fetch), "v", 1), 0);
+    if (lab_err(time) == ERR_OK)
+        ck_assert_int_le(time->list.offset, 0); /* -1: there is none */
+}
+
+static void check_acknowledged(void)
+{
+    const char *values = lab_log_values(life.lab, lab_partition_now(life.lab)->leader);
+    int acknowledged = 0;
+    for (int i = 0; i < life.count; i++) {
+        char value[16];
+        const struct lab_call *call = life.calls[i];
+        if (!call->answered || call->part.err != ERR_OK || call->produce.acks != -1)
+            continue;
+        (void)snprintf(value, sizeof(value), "v%d.", i);
+        const char *found = strstr(values, value);
+        ck_assert_msg(found != NULL, "%s was acknowledged, and is not there", value);
+        values = found; /* in order */
+        acknowledged++;
+    }
+    ck_assert_int_ge(acknowledged, 8);
+}
+
+static void live(void)
+{
+    struct lab *lab = life.lab;
+    lab_create(lab);
+    control();
+    produce(1, -1, 4);
+    read_first();
+    control();
+    first_goes(true);
+    first_leads();
+    produce(1, -1, 5);
+    read_first();
+    control();
+    /* What it has alone is cut when it hears of the next leader (R9). */
+    lab_mute(lab, 1, true);
+    produce(1, 1, 2);
+    lab_elect(lab, 2, 23);
+    produce(2, -1, 2);
+    lab_mute(lab, 1, false);
+    control();
+    first_leads();
+    produce(1, -1, 1);
+    control();
+    first_goes(false);
+    check_acknowledged();
+    lab_tick(lab, 12000); /* checkpoints */
+    lab_delete(lab);
+    lab_tick(lab, 2000);
+}
+
+static bool run(uint64_t nth, err_t err)
+{
+    struct partition_options options = lab_options();
+    options.segment_bytes = 1200;
+    options.preallocate_bytes = 512;
+    memset(&life, 0, sizeof(life));
+    life.lab = lab_new_with(7, &options);
+    life.lab->nodes[1].faulty.sound = false;
+    faults_arm(FAULTS_DISK, nth, err);
+    live();
+    bool met = faults_disarm();
+    lab_free(life.lab);
+    return met;
+}
+
+static void run_all(err_t err)
+{
+    uint64_t nth = 1;
+    logger_set(LOGGER_ERROR, NULL, NULL, true);
+    while (run(nth, err))
+        nth++;
+    ck_assert_uint_gt(nth, 100); /* else the life is short */
+}
+
+START_TEST(a_failed_call_of_the_disk_loses_nothing_that_was_acknowledged)
+{
+    run_all(ERR_IO);
+}
+END_TEST
+
+START_TEST(a_disk_that_is_full_for_a_moment_loses_nothing_that_was_acknowledged) /* R16 */
+{
+    run_all(ERR_NOT_ENOUGH_SPACE);
+}
+END_TEST
+
+CHECK_MAIN("shard/partition_faults", a_failed_call_of_the_disk_loses_nothing_that_was_acknowledged,
+           a_disk_that_is_full_for_a_moment_loses_nothing_that_was_acknowledged)
