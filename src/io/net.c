@@ -57,6 +57,7 @@ static void net_tear_down(struct net_conn *conn)
     frame_unref(conn->held);
     conn->frame = conn->held = NULL;
     conn->head_used = 0;
+    net_stop_growing(conn);
     net_dial_detach(conn);
 }
 
@@ -116,6 +117,7 @@ void net_update_reading(struct net_conn *conn)
         event_add(&conn->read_event, NULL);
     } else {
         event_del(&conn->read_event);
+        net_stop_growing(conn); /* another may, meanwhile */
     }
 }
 

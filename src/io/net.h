@@ -47,6 +47,7 @@ enum {
     NET_LINGER_MS = 1000,             /* for the peer's last bytes, after a finish */
     NET_STALL_SHORT_MS = 1000,     /* instead of stall_ms, for output while its budget is used up */
     NET_BUDGET_LOOK_MS = 2,        /* while over budget: other threads free frames, too */
+    NET_STARVED_MS = 2000,         /* over budget, and no frame ends: who begun the largest goes */
     NET_OUTPUT_OVERHEAD = 256,     /* what a small answer takes in memory beside its bytes */
     NET_CROWDED_BYTES = 64 * 1024, /* instead of output_bytes_max, while all have much queued */
 };
@@ -133,7 +134,9 @@ struct io_net {
     struct list_node dirty, news, parked;
     struct list_node dials; /* whose names are being looked up */
     struct env_timer budget_timer;
-    uint64_t now_ns; /* of this turn; 0: not asked for yet */
+    struct net_conn *grower; /* takes memory over the budget, to end its frame; NULL: nobody */
+    uint64_t ended_ns;       /* when a frame last ended, or somebody began to wait for that */
+    uint64_t now_ns;         /* of this turn; 0: not asked for yet */
     uint8_t *read_ahead;
 
     pthread_mutex_t handed_lock;
@@ -192,6 +195,7 @@ void net_on_readable(evutil_socket_t fd, short what, void *arg);
 void net_hand_held(struct net_conn *conn);
 void net_unpark(struct io_net *net);
 bool net_may_unpark(const struct io_net *net);
+void net_stop_growing(struct net_conn *conn); /* it reads no more of its frame */
 
 /* net_write.c */
 bool net_crowded(const struct io_net *net);

@@ -24,6 +24,81 @@ bool net_may_unpark(const struct io_net *net)
            net_budget_used(net) <= net->budget.bytes_max - net->budget.bytes_max / 8;
 }
 
+/* What is begun can only be freed when it is whole, and for that it needs more than it is charged
+ * for as yet: one connection after the other gets it, so that all of them together take no more than
+ * the budget and two frames: the last that began to grow under it, and this one. */
+static void net_let_grow(struct net_conn *conn)
+{
+    conn->net->grower = conn;
+    conn->net->ended_ns = net_now(conn->net);
+}
+
+void net_stop_growing(struct net_conn *conn)
+{
+    if (conn->net->grower == conn)
+        conn->net->grower = NULL;
+}
+
+static bool net_goes_on(struct net_conn *conn)
+{
+    struct io_net *net = conn->net;
+    if (conn->frame == NULL)
+        return false;
+    if (conn->frame->used < conn->frame->capacity)
+        return true;
+    if (net->grower == NULL)
+        net_let_grow(conn);
+    return net->grower == conn;
+}
+
+static void net_park(struct net_conn *conn)
+{
+    struct io_net *net = conn->net;
+    if (list_empty(&net->parked) && net->grower == NULL)
+        net->ended_ns = net_now(net);
+    net_set_pause(conn, NET_PAUSE_BUDGET, true);
+    list_push_back(&net->parked, &conn->parked_link);
+}
+
+static void net_unpark_one(struct net_conn *conn)
+{
+    list_remove(&conn->parked_link);
+    net_set_pause(conn, NET_PAUSE_BUDGET, false);
+}
+
+static void net_unpark_grower(struct io_net *net)
+{
+    list_for_each_safe (node, after, &net->parked) {
+        struct net_conn *conn = list_entry(node, struct net_conn, parked_link);
+        if (conn->frame == NULL)
+            continue;
+        net_let_grow(conn);
+        net_unpark_one(conn);
+        return;
+    }
+}
+
+/* Peers that send the end of a frame byte by byte, or never, would stop all the others. Those have
+ * waited long enough when no frame has ended for a while, though most of the memory is in such that
+ * we do read: the largest of them goes. */
+static void net_end_starvation(struct io_net *net)
+{
+    struct net_conn *largest = NULL;
+    size_t begun = 0;
+    if (net_now(net) - net->ended_ns < ENV_MS(NET_STARVED_MS))
+        return;
+    for (uint32_t slot = 0; slot < net->conns_used; slot++) {
+        struct net_conn *conn = &net->conns[slot];
+        if (conn->state != NET_OPEN || conn->trusted || !conn->reading || conn->frame == NULL)
+            continue;
+        begun += conn->frame->capacity;
+        if (largest == NULL || conn->frame->capacity > largest->frame->capacity)
+            largest = conn;
+    }
+    if (begun > net->budget.bytes_max / 2)
+        net_fail(largest, ERR_REQUEST_TIMED_OUT);
+}
+
 static void net_budget_look(struct env_timer *timer, uint64_t now_ns)
 {
     (void)timer; /* it only makes a turn, which looks at the budget */
@@ -35,6 +110,9 @@ void net_unpark(struct io_net *net)
     if (list_empty(&net->parked))
         return;
     if (!net_may_unpark(net)) {
+        if (net->grower == NULL)
+            net_unpark_grower(net);
+        net_end_starvation(net);
         if (net->budget_timer.due_ns == 0) {
             net->budget_timer.fire = net_budget_look;
             net->actor->env.timer_start(net->actor, &net->budget_timer,
@@ -42,9 +120,8 @@ void net_unpark(struct io_net *net)
         }
         return;
     }
-    struct list_node *node;
-    while ((node = list_pop_front(&net->parked)) != NULL)
-        net_set_pause(list_entry(node, struct net_conn, parked_link), NET_PAUSE_BUDGET, false);
+    while (!list_empty(&net->parked))
+        net_unpark_one(list_entry(net->parked.next, struct net_conn, parked_link));
 }
 
 /* ---- bytes to frames ---- */
@@ -55,6 +132,8 @@ static void net_hand_frame(struct net_conn *conn)
     struct frame *frame = conn->frame;
     conn->frame = NULL;
     conn->last_frame_bytes = frame->used;
+    conn->net->ended_ns = net_now(conn->net);
+    net_stop_growing(conn);
     if (actor->env.upcalls.received != NULL)
         actor->env.upcalls.received(actor->env.actor, net_handle(conn), frame);
     else
@@ -235,11 +314,9 @@ void net_on_readable(evutil_socket_t fd, short what, void *arg)
     if (conn->last_frame_bytes >= NET_FRAME_LARGE_BYTES)
         ahead = NET_READ_AHEAD_LARGE_BYTES;
     if (net_over_budget(net) && !conn->trusted) {
-        /* A frame that was begun is charged already, and can only be freed when it is whole. */
         ahead = 0;
-        if (conn->frame == NULL) {
-            net_set_pause(conn, NET_PAUSE_BUDGET, true);
-            list_push_back(&net->parked, &conn->parked_link);
+        if (!net_goes_on(conn)) {
+            net_park(conn);
             return;
         }
     }

@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "base/rng.h"
+#include "io/net.h"
 #include "lib/check_main.h"
 #include "unit/io/lab.h"
 
@@ -291,7 +292,9 @@ START_TEST(over_the_budget_brokers_are_read)
     lab.actors[0].own = &holder;
     lab.actors[0].on_received = hold;
     lab_start(&lab);
-    int client = lab_dial(&lab), broker = lab_dial(&lab);
+    int client = lab_dial(&lab);
+    lab_wait(&lab, 0, accepted, 1);
+    int broker = lab_dial(&lab);
     lab_wait(&lab, 0, accepted, 2);
     uint8_t *bytes = malloc(HELD_FRAME_BYTES);
     lab_fill_frame(bytes, HELD_FRAME_BYTES, 3);
@@ -426,6 +429,87 @@ START_TEST(a_peer_that_does_not_read_is_closed)
     lab_call(&lab, 0, flood, &queued);
     lab_wait(&lab, 0, closed, 1);
     ck_assert_int_eq(lab_counts(&lab, 0).closed_err, ERR_REQUEST_TIMED_OUT);
+    close(fd);
+    lab_close(&lab);
+}
+END_TEST
+
+static void look_at_budget(struct lab_actor *actor, void *arg)
+{
+    const struct io_net *net = actor->env->net.self;
+    size_t used = atomic_load(&net->budget.used);
+    if (used > *(size_t *)arg)
+        *(size_t *)arg = used;
+}
+
+enum { LARGE_FRAME_BYTES = 1 << 20 };
+
+/* All but the end of it. */
+static size_t write_of_large(int fd, size_t from, int flags)
+{
+    static uint8_t bytes[LARGE_FRAME_BYTES];
+    put_u32(bytes, LARGE_FRAME_BYTES - 4);
+    ssize_t n = send(fd, bytes + from, LARGE_FRAME_BYTES - 1000 - from, flags);
+    return n > 0 ? (size_t)n : 0;
+}
+
+START_TEST(frames_that_were_begun_take_no_more_than_the_budget_and_two_of_them)
+{
+    enum { PEERS = 20 };
+    struct io_config config = lab_config();
+    config.budget_bytes = LARGE_FRAME_BYTES;
+    config.frame_bytes_max = LARGE_FRAME_BYTES;
+    config.stall_ms = 1000 * 1000;
+    struct lab lab;
+    lab_open(&lab, &config);
+    int fds[PEERS];
+    size_t sent[PEERS] = {0}, most = 0;
+    uint8_t begin[4];
+    put_u32(begin, LARGE_FRAME_BYTES - 4);
+    for (size_t i = 0; i < PEERS; i++) {
+        fds[i] = lab_dial(&lab);
+        lab_write(fds[i], begin, sizeof(begin));
+        sent[i] = sizeof(begin);
+    }
+    for (unsigned round = 0; round < 300; round++) {
+        for (size_t i = 0; i < PEERS; i++)
+            sent[i] += write_of_large(fds[i], sent[i], MSG_DONTWAIT);
+        lab_call(&lab, 0, look_at_budget, &most);
+    }
+    /* One that grew as the budget ended, and one that may go on, beside the budget. */
+    ck_assert_uint_le(most, 3 * LARGE_FRAME_BYTES + 256 * 1024);
+    for (size_t i = 0; i < PEERS; i++)
+        close(fds[i]);
+    lab_close(&lab);
+}
+END_TEST
+
+START_TEST(frames_that_do_not_end_keep_nobody_waiting_for_long)
+{
+    struct rng rng;
+    rng_seed(&rng, check_main_seed());
+    struct io_config config = lab_config();
+    config.budget_bytes = LARGE_FRAME_BYTES;
+    config.frame_bytes_max = LARGE_FRAME_BYTES;
+    config.stall_ms = 1000 * 1000; /* a byte now and then would do as well */
+    struct lab lab;
+    lab_open(&lab, &config);
+    int slow[2];
+    for (size_t i = 0; i < ARRAY_LEN(slow); i++) {
+        slow[i] = lab_dial(&lab);
+        for (size_t sent = 0; sent < LARGE_FRAME_BYTES - 1000;)
+            sent += write_of_large(slow[i], sent, 0);
+    }
+    for (size_t most = 0; most <= LARGE_FRAME_BYTES;)
+        lab_call(&lab, 0, look_at_budget, &most);
+    int fd = lab_dial(&lab);
+    struct stream stream = stream_new(&rng, 20, 10000);
+    lab_write(fd, stream.bytes, stream.len);
+    expect_echo(fd, &stream);
+    ck_assert_int_eq(lab_counts(&lab, 0).closed_err, ERR_REQUEST_TIMED_OUT);
+    free(stream.bytes);
+    for (size_t i = 0; i < ARRAY_LEN(slow); i++)
+        close(slow[i]);
     close(fd);
     lab_close(&lab);
 }
@@ -656,4 +740,6 @@ CHECK_MAIN("io/net", frames_that_come_byte_by_byte_arrive_whole,
            finish_sends_all_though_the_peer_sent_more_than_is_read,
            a_dropped_connection_tells_nothing_more,
            at_the_bound_connections_wait_for_others_to_leave,
-           new_connections_go_to_the_shard_with_the_fewest)
+           new_connections_go_to_the_shard_with_the_fewest,
+           frames_that_were_begun_take_no_more_than_the_budget_and_two_of_them,
+           frames_that_do_not_end_keep_nobody_waiting_for_long)
