@@ -6,8 +6,11 @@
 #include "base/assert.h"
 #include "base/logger.h"
 #include "controller/controller.h"
+#include "fuzz/rows.h"
 
 #include <stdlib.h>
+
+const struct rows_shape fuzz_shape = {.head = 3, .length_at = 1, .length_bytes = 2};
 
 enum { FUZZ_PARTITIONS_MAX = 100 };
 

@@ -2,7 +2,11 @@
 #include "fuzz/fuzz.h"
 
 #include "base/assert.h"
+#include "fuzz/rows.h"
 #include "wire/wire.h"
+
+const struct rows_shape fuzz_shape = {
+    .head = WIRE_HEADER_BYTES, .length_at = 12, .length_bytes = 4, .framed = true};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -3,9 +3,12 @@
 #include "fuzz/fuzz.h"
 
 #include "base/assert.h"
+#include "fuzz/rows.h"
 #include "wire/wire.h"
 
 #include <stdlib.h>
+
+const struct rows_shape fuzz_shape = {.before = 1};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

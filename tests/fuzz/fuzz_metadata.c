@@ -4,10 +4,13 @@
 
 #include "base/assert.h"
 #include "base/crc32c.h"
+#include "fuzz/rows.h"
 #include "metadata/image.h"
 #include "metadata/record.h"
 
 #include <stdlib.h>
+
+const struct rows_shape fuzz_shape = {.head = 3, .length_at = 1, .length_bytes = 2};
 
 /* The image as a snapshot gives the same image. */
 static void fuzz_round_trip(struct image *image)

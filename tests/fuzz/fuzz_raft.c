@@ -3,9 +3,12 @@
 #include "fuzz/fuzz.h"
 
 #include "base/assert.h"
+#include "fuzz/rows.h"
 #include "quorum/entry.h"
 #include "quorum/messages.h"
 #include "wire/wire.h"
+
+const struct rows_shape fuzz_shape = {.head = 2, .length_bytes = 2};
 
 enum {
     SECOND = 1000000000,

@@ -6,8 +6,12 @@
 #include <stdlib.h>
 
 #include "base/logger.h"
-#include "rpc/rpc.h"
+#include "fuzz/rows.h"
 #include "lib/shard_lab.h"
+#include "rpc/rpc.h"
+
+const struct rows_shape fuzz_shape = {
+    .before = 1, .head = WIRE_HEADER_BYTES, .length_at = 12, .length_bytes = 4, .framed = true};
 
 enum { FUZZ_CLIENT = 1, FUZZ_BROKER = 2, FUZZ_SHORTEST = 8, FUZZ_SLOT = 500 };
 

@@ -247,6 +247,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct wound wound = {
         .name = wounded[data[0] % ARRAY_LEN(wounded)],
         .place = get_u16(data + 2),
+        .dense = (data[1] & WOUND_DENSE) != 0,
         .with = {data + 4, size - 4},
     };
     node_begin(&node);

@@ -12,7 +12,11 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { REPLAY_BYTES_MAX = 1 << 16, REPLAY_CHANGES = 2000 };
+enum {
+    REPLAY_BYTES_MAX = 1 << 16,
+    REPLAY_CHANGES = 2000,      /* of each file, */
+    REPLAY_CHANGES_ALL = 60000, /* unless there are many */
+};
 
 /* In memory of exactly its size, so that a sanitizer sees a read past it. */
 static void replay_run(const uint8_t *data, size_t size)
@@ -24,17 +28,26 @@ static void replay_run(const uint8_t *data, size_t size)
     free(copy);
 }
 
-static void replay_file(const uint8_t *data, size_t size, struct rng *rng)
+static void replay_file(const uint8_t *data, size_t size, size_t changes, struct rng *rng)
 {
     static uint8_t changed[REPLAY_BYTES_MAX];
     for (size_t len = 0; len <= size; len++)
         replay_run(data, len);
-    for (int i = 0; i < REPLAY_CHANGES; i++) {
+    for (size_t i = 0; i < changes; i++) {
         memcpy(changed, data, size);
         for (uint64_t hits = rng_between(rng, 1, 8); hits > 0 && size > 0; hits--)
             changed[rng_below(rng, size)] = (uint8_t)rng_next(rng);
         replay_run(changed, size);
     }
+}
+
+static size_t replay_count(DIR *corpus)
+{
+    size_t files = 0;
+    for (struct dirent *entry; (entry = readdir(corpus)) != NULL;)
+        files += entry->d_name[0] != '.';
+    rewinddir(corpus);
+    return files;
 }
 
 int main(int argc, char **argv)
@@ -59,7 +72,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: replay CORPUS_DIRECTORY\n");
         return 2;
     }
-    size_t files = 0;
+    size_t files = replay_count(corpus);
+    size_t changes = files == 0 ? 0 : REPLAY_CHANGES_ALL / files;
+    if (changes > REPLAY_CHANGES)
+        changes = REPLAY_CHANGES;
     for (struct dirent *entry; (entry = readdir(corpus)) != NULL;) {
         if (entry->d_name[0] == '.')
             continue;
@@ -67,9 +83,8 @@ int main(int argc, char **argv)
         snprintf(path, sizeof(path), "%s/%s", argv[1], entry->d_name);
         FILE *file = fopen(path, "rb");
         ASSERT(file != NULL);
-        replay_file(data, fread(data, 1, sizeof(data), file), &rng);
+        replay_file(data, fread(data, 1, sizeof(data), file), changes, &rng);
         fclose(file);
-        files++;
     }
     closedir(corpus);
     printf("%zu files\n", files);

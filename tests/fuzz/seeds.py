@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Writes the seed corpora that can be made of the .proto files and of a few words: messages,
-metadata, controller, raft, quorum, store, options, producers. The others were cut from real files.
-Usage: seeds.py"""
+metadata, controller, raft, quorum, store, log, options, producers. The others were cut from real
+files. Usage: seeds.py [FOLDER] (default: the corpus beside it)"""
 import os
 import struct
 import sys
@@ -17,7 +17,8 @@ VOTER, STANDBY = 1, 0
 
 
 def write(target, name, data):
-    folder = os.path.join(HERE, "corpus", target)
+    corpus = sys.argv[1] if len(sys.argv) > 1 else os.path.join(HERE, "corpus")
+    folder = os.path.join(corpus, target)
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, name), "wb") as file:
         file.write(data)
@@ -149,6 +150,7 @@ def configuration(*members):
 
 
 MEMBERS = configuration((1, "a:9091", VOTER), (2, "b:9091", STANDBY))
+CHANGED = configuration((1, "a:9091", VOTER), (3, "[::1]:9091/DTfaMVpJRq-2upslt-zguw", VOTER))
 
 
 def raft():
@@ -159,6 +161,8 @@ def raft():
                karst_rpc.make("RaftServer", node_id=1, address="b:9091", role=STANDBY)]
     write("raft", "append", raft_message(APPEND, prev_log_index=7, prev_log_term=2,
                                          leader_commit=6, entries=entries))
+    write("raft", "changed", raft_message(APPEND, prev_log_index=7, prev_log_term=2, entries=[
+        karst_rpc.make("RaftEntry", term=5, type=3, data=CHANGED)]))
     write("raft", "results", raft_message(APPENDED, rejected=0, last_log_index=9) +
           raft_message(VOTED, vote_granted=True, pre_vote_result=1) +
           raft_message(TIMEOUT_NOW, last_log_index=9, last_log_term=4))
@@ -185,13 +189,23 @@ def quorum():
     key = struct.pack(">BQQHQ", 1, 9, 3, 1, 8)
     write("quorum", "entry-command", b"\1" + key + b"\0\0\0\4abcd")
     write("quorum", "entry-change", b"\1" + key[:17] + b"\0\3" + key[19:] + MEMBERS)
+    write("quorum", "entry-changed", b"\1" + key[:17] + b"\0\3" + key[19:] + CHANGED)
 
 
 def store():
     for which, name in enumerate(["vote", "segment", "checkpoint", "epochs", "snapshot"]):
         write("store", f"wound-{name}", bytes([which, 0, 0, 20]) + b"wound")
         write("store", f"cut-{name}", bytes([which, 0, 0, 30]))
+        write("store", f"dense-{name}", bytes([which, 0x80, 0, 50]) + b"wound")
     write("store", "vote-sealed", bytes([0, 1, 0, 8]) + struct.pack(">QQQ", 9, 7, 1))
+    write("store", "vote-newest-sealed", bytes([0, 1, 16, 8]) + struct.pack(">QQQ", 9, 7, 1))
+
+
+def log():
+    names = ["checkpoint", "epochs", "metadata", "segment", "index", "manifest", "meta", "marker"]
+    for which, name in enumerate(names):
+        for flags in 0x80, 0x81:
+            write("log", f"dense-{name}-{flags:x}", bytes([which, flags, 0, 12]) + b"\7")
 
 
 def options():
@@ -215,5 +229,5 @@ def producers():
 
 
 if __name__ == "__main__":
-    for make in (messages, metadata, controller, raft, quorum, store, options, producers):
+    for make in (messages, metadata, controller, raft, quorum, store, log, options, producers):
         make()

@@ -82,6 +82,20 @@ void wound_restore(struct env_disk *disk, const struct wound_directory *from)
     }
 }
 
+/* Place among the bytes that are not in a long run of zeros. */
+static size_t dense_place(const uint8_t *data, size_t len, size_t place)
+{
+    enum { RUN = 8 };
+    static uint16_t places[WOUND_FILE_BYTES];
+    size_t count = 0, zeros = 0;
+    for (size_t i = 0; i < len; i++) {
+        zeros = data[i] == 0 ? zeros + 1 : 0;
+        if (zeros < RUN)
+            places[count++] = (uint16_t)i;
+    }
+    return count == 0 ? 0 : places[place % count];
+}
+
 void wound_apply(struct env_disk *disk, const struct wound *wound,
                  void (*seal)(uint8_t *data, size_t len, const char *name))
 {
@@ -90,6 +104,8 @@ void wound_apply(struct env_disk *disk, const struct wound *wound,
     size_t len;
     read_whole(disk, wound->name, ENV_OPEN_CREATE, data, &len, &handle);
     size_t place = len == 0 ? 0 : wound->place % len;
+    if (wound->dense)
+        place = dense_place(data, len, wound->place);
     if (wound->with.len == 0)
         len = place;
     for (size_t i = 0; i < wound->with.len && place + i < sizeof(data); i++) {

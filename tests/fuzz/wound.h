@@ -3,6 +3,9 @@
  *
  *   which file, flags, place in it (two bytes), then what is written there; nothing: cut there
  *
+ * Most of a file is zeros written beforehand: with WOUND_DENSE among the flags the place counts
+ * only the others, and those next to them: a wound more often hits what means something.
+ *
  * Thread: one. Errors: none: what fails is an assertion. */
 #ifndef KARST_TESTS_FUZZ_WOUND_H
 #define KARST_TESTS_FUZZ_WOUND_H
@@ -10,6 +13,7 @@
 #include "base/bytes.h"
 #include "env/env.h"
 
+enum { WOUND_DENSE = 0x80 };
 enum { WOUND_FILES_MAX = 24, WOUND_NAME_BYTES = 160, WOUND_FILE_BYTES = 16384 };
 
 struct wound_file {
@@ -31,6 +35,7 @@ void wound_restore(struct env_disk *disk, const struct wound_directory *from);
 struct wound {
     const char *name; /* made when it is not there */
     size_t place;     /* taken modulo the file's length */
+    bool dense;
     struct bytes with;
 };
 /* seal may make checks right again; NULL: nobody does. */
