@@ -1,6 +1,8 @@
 #include "base/canary.h"
 #include "shard/partition_internal.h"
 
+enum { LOOK_BYTES_MIN = 4096, LOOKS = 8 };
+
 /* ---- arriving, waiting ---- */
 
 static void part_arrives(struct part *part)
@@ -201,6 +203,36 @@ static err_t fetch_read(struct partition *p, const struct fetch_part *part, offs
     return err == ERR_IO ? ERR_KAFKA_STORAGE_ERROR : err;
 }
 
+/* Of many partitions the first ones may bring all that the reply takes: the others are not read in
+ * vain, by whichever shard. */
+static bool fetch_has_room(const struct fetch_part *part)
+{
+    const struct request *request = part->part.request;
+    size_t taken = atomic_load_explicit(&request->bytes_read, memory_order_relaxed);
+    return taken == 0 || taken < request->bytes_max;
+}
+
+/* It waits for more than can have come since it last looked. What lay above the limit then may have
+ * come below it meanwhile, nobody knows how much: it looks a few times before there is enough, and
+ * when all is below it; who lacks little looks each time. */
+static bool fetch_is_early(const struct partition *p, const struct fetch_part *part, offset_t limit)
+{
+    uint64_t now = log_bytes(p->log), wanted = part->lacks;
+    if (part->part.owner_state != PART_WAITS_FETCH || now < part->log_bytes)
+        return false;
+    if (!part->saw_all)
+        wanted = limit == p->replica.end || wanted < LOOK_BYTES_MIN ? 0 : wanted / LOOKS;
+    return now - part->log_bytes < wanted;
+}
+
+static void fetch_note(const struct partition *p, struct fetch_part *part, offset_t limit,
+                       const struct frame *records)
+{
+    part->log_bytes = log_bytes(p->log);
+    part->lacks = part->bytes_min - (records == NULL ? 0 : records->used);
+    part->saw_all = limit == p->replica.end;
+}
+
 /* True when it is answered. last: it gets what there is. */
 static bool fetch_try(struct partition *p, struct fetch_part *part, bool last)
 {
@@ -213,18 +245,25 @@ static bool fetch_try(struct partition *p, struct fetch_part *part, bool last)
     }
     err_t err = replica_check_fetch(&p->replica, part->offset, lease_now(p), &limit);
     struct frame *records = NULL;
-    if (err == ERR_OK && part->offset < limit)
+    bool room = fetch_has_room(part);
+    if (err == ERR_OK && room && !last && fetch_is_early(p, part, limit))
+        return false;
+    if (err == ERR_OK && room && part->offset < limit)
         err = fetch_read(p, part, limit, &records);
     if (err != ERR_OK) {
         part_answer(table, &part->part, err, NULL);
         return true;
     }
     bool enough = records != NULL && (records->used >= part->bytes_min || !reaches(records, limit));
-    if (!enough && !last && part->bytes_min > 0) {
+    if (room && !enough && !last && part->bytes_min > 0) {
+        fetch_note(p, part, limit, records);
         frame_unref(records);
         return false;
     }
     part->records = records;
+    if (records != NULL)
+        atomic_fetch_add_explicit(&part->part.request->bytes_read, records->used,
+                                  memory_order_relaxed);
     part_answer(table, &part->part, ERR_OK, NULL);
     return true;
 }

@@ -13,6 +13,7 @@
 #include "replica/replica.h"
 
 #include <protobuf-c/protobuf-c.h>
+#include <stdatomic.h>
 
 enum request_type {
     REQUEST_PRODUCE = 1,
@@ -53,7 +54,7 @@ struct produce_part {
     uint8_t *records; /* in request->frame: whole batches, patched in place by the owner */
     uint32_t bytes;
     int16_t acks;
-    offset_t base_offset; /* answer: of the first batch; -1 */
+    offset_t base_offset;         /* answer: of the first batch; -1 */
     struct replica_waiter waiter; /* the owner's: acknowledged when its end is reached */
 };
 
@@ -64,6 +65,10 @@ struct fetch_part {
     /* Kept by the owner until so much is there, or the deadline: the request's, of the whole. */
     uint32_t bytes_min;
     struct frame *records; /* answer: whole batches, records->used bytes; NULL: none */
+    /* The owner's while it waits: what the log held when it last looked, how much more it needs, and
+     * whether it saw all of that. */
+    uint64_t log_bytes, lacks;
+    bool saw_all;
 };
 
 struct list_offsets_part {
@@ -100,9 +105,10 @@ struct request {
     /* Fetch: answered when so much is gathered; at most so much is sent. */
     uint32_t bytes_min, bytes_max;
     uint64_t bytes_gathered;
-    bool hurried;  /* fetch: enough is there, waiting parts were asked back */
-    bool answered; /* the reply is out, or nobody waits for it */
-    bool orphan;   /* its shard was freed: who brings the last part back frees it */
+    atomic_size_t bytes_read; /* by the owners, for all parts: over bytes_max they read no more */
+    bool hurried;             /* fetch: enough is there, waiting parts were asked back */
+    bool answered;            /* the reply is out, or nobody waits for it */
+    bool orphan;              /* its shard was freed: who brings the last part back frees it */
     /* REQUEST_LOCAL, REQUEST_CALL: the answer. */
     ProtobufCMessage *reply;   /* in the arena */
     struct frame *reply_frame; /* REQUEST_CALL: a whole frame, correlation to be patched */

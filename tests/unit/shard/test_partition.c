@@ -91,6 +91,69 @@ START_TEST(a_fetch_waits_for_bytes_min_or_its_deadline)
 }
 END_TEST
 
+static err_t (*read_of_disk)(void *self, env_file file, uint64_t at, void *into, size_t bytes,
+                             size_t *ret_bytes);
+static uint64_t bytes_read;
+
+static err_t count_read(void *self, env_file file, uint64_t at, void *into, size_t bytes,
+                        size_t *ret_bytes)
+{
+    bytes_read += bytes;
+    return read_of_disk(self, file, at, into, bytes, ret_bytes);
+}
+
+START_TEST(a_fetch_that_waits_is_not_read_for_before_there_can_be_enough)
+{
+    struct lab *lab = lab_new(check_main_seed());
+    lab_create(lab);
+    lab_mute(lab, 2, true);
+    lab_mute(lab, 3, true);
+    lab_elect(lab, 1, 1);
+    lab_pump(lab);
+    struct lab_call *waits = lab_fetch(lab, 1, 0, 20000);
+    struct env_disk *disk = lab->nodes[1].env.disks;
+    read_of_disk = disk->read;
+    disk->read = count_read;
+    bytes_read = 0;
+    int count = 0;
+    for (; !waits->answered && count < 1000; count++) {
+        lab_produce(lab, 1, -1, 1, "a");
+        lab_pump(lab);
+    }
+    disk->read = read_of_disk;
+    ck_assert_int_eq(lab_err(waits), ERR_OK);
+    ck_assert_uint_ge(waits->fetch.records->used, 20000);
+    ck_assert_uint_lt(waits->fetch.records->used, 20200); /* nor later than that */
+    ck_assert_uint_lt(bytes_read, 100000);
+    lab_free(lab);
+}
+END_TEST
+
+START_TEST(what_one_request_fetches_is_bounded_while_it_is_read)
+{
+    struct lab *lab = lab_new(check_main_seed());
+    lab_create(lab);
+    lab_produce(lab, 1, -1, 1, "a");
+    lab_pump(lab);
+    struct lab_call *calls[3];
+    for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
+        calls[i] = lab_call_new(lab, REQUEST_FETCH);
+        calls[i]->fetch.bytes_max = calls[i]->fetch.bytes_min = 100;
+        calls[i]->part.request = &calls[0]->request; /* parts of one */
+    }
+    calls[0]->request.bytes_max = 100;
+    for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
+        lab_call_begin(lab, 1, calls[i]);
+        lab_tick(lab, 31000);
+        ck_assert_int_eq(lab_err(calls[i]), ERR_OK);
+    }
+    ck_assert_ptr_nonnull(calls[0]->fetch.records);
+    ck_assert_ptr_nonnull(calls[1]->fetch.records); /* one batch was not all of it */
+    ck_assert_ptr_null(calls[2]->fetch.records);
+    lab_free(lab);
+}
+END_TEST
+
 START_TEST(a_canceled_part_comes_back_once)
 {
     struct lab *lab = lab_new(check_main_seed());
@@ -385,7 +448,9 @@ END_TEST
 
 CHECK_MAIN("shard/partition", a_produce_is_acknowledged_when_all_have_flushed_it,
            many_produces_ride_in_few_frames, consumers_see_no_further_than_the_high_watermark,
-           a_fetch_waits_for_bytes_min_or_its_deadline, a_canceled_part_comes_back_once,
+           a_fetch_waits_for_bytes_min_or_its_deadline,
+           a_fetch_that_waits_is_not_read_for_before_there_can_be_enough,
+           what_one_request_fetches_is_bounded_while_it_is_read, a_canceled_part_comes_back_once,
            a_produce_times_out_by_what_it_waits_for, bad_batches_are_refused_for_what_they_are,
            batches_that_claim_too_many_records_are_refused_and_the_leader_leads_on,
            others_than_the_leader_say_who_leads, offsets_are_listed_to_the_high_watermark,
