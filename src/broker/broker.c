@@ -197,6 +197,7 @@ static void configure_quorum(struct broker *b)
         .bootstrap_count = b->world.server_count,
         .election_timeout_ms = (uint32_t)o->election_timeout_ms,
         .heartbeat_ms = (uint32_t)o->election_timeout_ms / 5,
+        .replace_after_ms = (uint64_t)o->voter_replace_ms,
         .snapshot_bytes = (uint64_t)o->snapshot_bytes,
         .trailing_bytes = (uint64_t)o->snapshot_bytes / 4,
         .reserve_bytes = (uint64_t)o->metadata_reserve_bytes,

@@ -23,7 +23,7 @@ struct options {
     char *bootstrap_servers;
     char *rack;
     int64_t shards;
-    int64_t session_timeout_ms, heartbeat_interval_ms, election_timeout_ms;
+    int64_t session_timeout_ms, heartbeat_interval_ms, election_timeout_ms, voter_replace_ms;
     int64_t replica_lag_ms, replica_fetch_bytes, replica_fetch_response_bytes;
     int64_t request_bytes_max, queued_bytes_max, connections_max, requests_in_flight_max;
     int64_t request_timeout_ms, controlled_shutdown_ms;

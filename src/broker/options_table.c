@@ -38,6 +38,10 @@ static const struct option_row table[] = {
     {"controller.quorum.election.timeout.ms", "ms", OPTION_MS, "500", 50, 60000, false,
      "A voter that hears nothing of the leader for one to two times so long starts an election.",
      FIELD(election_timeout_ms)},
+    {"controller.quorum.voter.replace.after.ms", "ms", OPTION_MS, "300000", 0, 604800000, false,
+     "A voter that is lost for so long is replaced by an active observer, where there is one. 0: "
+     "never.",
+     FIELD(voter_replace_ms)},
     {"replica.lag.time.max.ms", "ms", OPTION_MS, "10000", 100, 3600000, false,
      "A follower that has not caught up for so long leaves the ISR.", FIELD(replica_lag_ms)},
     {"replica.fetch.max.bytes", "bytes", OPTION_BYTES, "1048576", KIB, GIB, false,

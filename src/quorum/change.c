@@ -25,7 +25,8 @@
 enum {
     TIMEOUT_MS = 10000, /* of who tells none */
     TIMEOUT_MS_MAX = 60 * 60 * 1000,
-    ORPHAN_MS = 10000, /* a server that nobody makes a voter is removed */
+    ORPHAN_MS = 10000,      /* a server that nobody makes a voter is removed */
+    REPLACEMENT_MS = 60000, /* to catch up, for a replacement */
 };
 
 /* Both requests. */
@@ -287,6 +288,89 @@ static void record_voters(struct quorum *quorum, const struct members *members)
     record_list_fini(&records);
 }
 
+/* ---- a lost voter is replaced ---- */
+
+/* Neither the quorum nor the controller hears of it. */
+static bool is_lost(const struct quorum *quorum, raft_id id)
+{
+    const struct image_broker *broker = image_broker(quorum->feed.image, members_node(id));
+    return life_of(quorum, id) == DEAD && (broker == NULL || broker->state == BROKER_STATE_FENCED);
+}
+
+/* Since when it is lost without a break, as far as this leader knows; 0: it is not. */
+static uint64_t lost_since(struct quorum *quorum, raft_id id, uint64_t now_ns)
+{
+    struct change *change = &quorum->leader.change;
+    unsigned i = 0;
+    while (i < change->lost_count && change->lost[i].id != id)
+        i++;
+    bool lost = is_lost(quorum, id);
+    if (lost && i == change->lost_count && i < MEMBERS_MAX) {
+        change->lost[i].id = id;
+        change->lost[i].since_ns = now_ns;
+        change->lost_count++;
+    } else if (!lost && i < change->lost_count) {
+        change->lost[i] = change->lost[--change->lost_count];
+    }
+    return lost && i < change->lost_count ? change->lost[i].since_ns : 0;
+}
+
+static bool begin_replacement(struct quorum *quorum, uint16_t method, node_id_t node)
+{
+    struct change *change = &quorum->leader.change;
+    struct asked asked = {.method = method, .node = node, .offset = -1};
+    struct refusal refusal;
+    bool adding = method == WIRE_ADD_VOTER;
+    if (adding ? !check_add(quorum, &asked, change->address, &refusal)
+               : !check_majority(quorum, &asked, &refusal))
+        return false;
+    change->active = true;
+    change->asked = change->submitted = false;
+    change->adding = adding;
+    change->node = node;
+    change->round_index = 0;
+    change->deadline_ns = env_now(quorum->env) + ENV_MS(REPLACEMENT_MS);
+    return true;
+}
+
+/* In turn, so that one that does not catch up is not the only one ever tried. */
+static void add_some_observer(struct quorum *quorum, const struct members *members)
+{
+    struct change *change = &quorum->leader.change;
+    const struct image *image = quorum->feed.image;
+    size_t count = image_broker_count(image);
+    for (size_t i = 0; i < count; i++) {
+        const struct image_broker *broker =
+            image_broker_at(image, (change->next_observer + i) % count);
+        if (broker->state != BROKER_STATE_ACTIVE || members_find(members, broker->id) != NULL ||
+            !begin_replacement(quorum, WIRE_ADD_VOTER, broker->id))
+            continue;
+        change->next_observer = (change->next_observer + i + 1) % count;
+        log_info("quorum: a voter is lost, and node %d is to take its place", broker->id);
+        return;
+    }
+}
+
+/* An odd number of voters gets one more first, an even number loses the lost one: so each step
+ * follows from what is, and another leader goes on with it. */
+static void find_lost(struct quorum *quorum, const struct members *members)
+{
+    uint64_t after_ns = ENV_MS(quorum->config->replace_after_ms);
+    uint64_t now_ns = env_now(quorum->env);
+    struct change *change = &quorum->leader.change;
+    for (unsigned i = 0; i < members->count && after_ns != 0 && !change->active; i++) {
+        raft_id id = members->list[i].id;
+        uint64_t since_ns =
+            members->list[i].role == RAFT_VOTER ? lost_since(quorum, id, now_ns) : 0;
+        if (since_ns == 0 || now_ns - since_ns < after_ns || now_ns < change->not_before_ns)
+            continue;
+        if (members_voters(members) % 2 == 1)
+            add_some_observer(quorum, members);
+        else if (begin_replacement(quorum, WIRE_REMOVE_VOTER, members_node(id)))
+            log_info("quorum: the lost voter %d is removed", change->node);
+    }
+}
+
 /* ---- steps ---- */
 
 static void submit(struct quorum *quorum)
@@ -329,6 +413,7 @@ static void give_up(struct quorum *quorum)
     struct change *change = &quorum->leader.change;
     log_warn("quorum: node %d has not caught up in time, and does not become a voter",
              change->node);
+    change->not_before_ns = env_now(quorum->env) + ENV_MS(REPLACEMENT_MS);
     answer(quorum, ERR_REQUEST_TIMED_OUT,
            "it did not catch up in time, and is not made a voter; look at its log");
     change->adding = false;
@@ -374,6 +459,8 @@ void change_settle(struct quorum *quorum)
     record_voters(quorum, members);
     if (!change->active)
         find_orphan(quorum, members);
+    if (!change->active)
+        find_lost(quorum, members);
     if (change->active && !change->submitted)
         advance(quorum, members);
 }
@@ -549,7 +636,8 @@ void change_begin_term(struct quorum *quorum)
 {
     struct change *change = &quorum->leader.change;
     change->active = change->asked = change->submitted = false;
-    change->recorded_index = 0;
+    change->recorded_index = change->not_before_ns = 0;
+    change->lost_count = 0;
     change->term_ns = change->idle_ns = env_now(quorum->env);
 }
 

@@ -56,6 +56,13 @@ struct change {
     uint64_t round_index, round_ns;   /* of the catching up */
     uint64_t term_ns, idle_ns;        /* since when it leads, and nothing was changed */
     uint64_t recorded_index;          /* of the configuration that the image tells */
+    uint64_t not_before_ns;           /* of the next replacement of a lost voter */
+    size_t next_observer;             /* to be tried as one */
+    struct {
+        raft_id id;
+        uint64_t since_ns;
+    } lost[MEMBERS_MAX];
+    unsigned lost_count;
     struct raft_change request;
 };
 enum change_turn { CHANGE_BEGUN, CHANGE_WAITS, CHANGE_GIVES_UP, CHANGE_FAILED };

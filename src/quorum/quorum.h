@@ -128,6 +128,7 @@ struct quorum_config {
     const struct quorum_address *bootstrap;
     size_t bootstrap_count;
     uint32_t election_timeout_ms;    /* controller.quorum.election.timeout.ms */
+    uint64_t replace_after_ms;       /* controller.quorum.voter.replace.after.ms; 0: never */
     uint32_t heartbeat_ms;           /* raft's; a fifth of the election timeout */
     uint64_t snapshot_bytes;         /* of log since the last snapshot:
                                         metadata.log.max.record.bytes.between.snapshots */

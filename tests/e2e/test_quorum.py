@@ -103,6 +103,22 @@ def test_a_voter_that_is_gone_for_good_is_replaced(make_cluster):
                "it is active again")
 
 
+def test_a_lost_voter_is_replaced_without_a_person(make_cluster):
+    cluster = make_cluster(brokers=4, voters=3,
+                           settings=["controller.quorum.voter.replace.after.ms=1000"])
+    lost = cluster.controller()
+    cluster.deploy("kill", str(lost))
+    left = [n for n in (1, 2, 3, 4) if n != lost]
+    alive = ",".join(cluster.address(n) for n in left)
+
+    def replaced():
+        servers = cluster.json("quorum", "describe", bootstrap=alive)["servers"]
+        return sorted(s["node_id"] for s in servers if s["role"] == "voter") == left
+    wait_until(replaced, "the observer votes instead")
+    cluster.deploy("start", str(lost))
+    wait_until(lambda: "quorum: this node is no server" in cluster.log(lost), "it observes")
+
+
 def test_what_can_not_be_is_refused_with_a_reason(make_cluster):
     cluster = make_cluster(brokers=4, voters=3)
     assert "already" in refused(cluster, "add-voter", "1")

@@ -302,6 +302,82 @@ START_TEST(what_nobody_ends_is_undone)
 }
 END_TEST
 
+/* ---- a lost voter is replaced ---- */
+
+enum { REPLACE_AFTER_MS = 3000 };
+
+/* No broker of a voter is registered: whether they live, only the quorum knows. */
+static struct lab *lab_that_replaces(unsigned observers)
+{
+    logger_set(LOGGER_OFF, NULL, NULL, false);
+    struct lab *lab = lab_new(
+        &(struct lab_options){.seed = check_main_seed(), .voters = 3, .observers = observers});
+    for (unsigned i = 0; i < lab->nodes; i++)
+        lab->node[i].config.replace_after_ms = REPLACE_AFTER_MS;
+    lab_commit(lab);
+    for (unsigned i = 3; i < lab->nodes; i++)
+        lab_register(lab, i);
+    return lab;
+}
+
+START_TEST(an_observer_takes_a_lost_voters_place)
+{
+    struct lab *lab = lab_that_replaces(2);
+    unsigned lost = ((unsigned)lab_leader(lab) + 1) % 3;
+    lab_stop(lab, lost, true);
+    lab_run_ms(lab, REPLACE_AFTER_MS / 2);
+    ck_assert_int_eq(lab_role(lab, (unsigned)lab_leader(lab), lost), VOTER);
+    lab_run_ms(lab, REPLACE_AFTER_MS * 2);
+    must_settle(lab);
+    ck_assert_uint_eq(voters(lab), 3);
+    ck_assert_int_eq(lab_role(lab, (unsigned)lab_leader(lab), lost), -1);
+    ck_assert_int_eq(lab_role(lab, (unsigned)lab_leader(lab), 3), VOTER);
+    /* The leader, too: another one finds it lost. */
+    lost = (unsigned)lab_leader(lab);
+    lab_stop(lab, lost, true);
+    lab_run_ms(lab, REPLACE_AFTER_MS * 3);
+    must_settle(lab);
+    ck_assert_int_eq(lab_role(lab, (unsigned)lab_leader(lab), lost), -1);
+    ck_assert_int_eq(lab_role(lab, (unsigned)lab_leader(lab), 4), VOTER);
+    ck_assert_uint_eq(voters(lab), 3);
+    lab_start(lab, lost);
+    must_settle(lab);
+    ck_assert(!lab_look(lab, lost).voter);
+    lab_free(lab);
+}
+END_TEST
+
+START_TEST(a_voter_that_is_back_in_time_keeps_its_place)
+{
+    struct lab *lab = lab_that_replaces(1);
+    unsigned away = ((unsigned)lab_leader(lab) + 1) % 3;
+    for (unsigned i = 0; i < 3; i++) {
+        lab_stop(lab, away, true);
+        lab_run_ms(lab, REPLACE_AFTER_MS - 1000);
+        lab_start(lab, away);
+        lab_run_ms(lab, 1000);
+    }
+    must_settle(lab);
+    ck_assert_uint_eq(voters(lab), 3);
+    ck_assert_int_eq(lab_role(lab, (unsigned)lab_leader(lab), 3), -1);
+    lab_free(lab);
+}
+END_TEST
+
+START_TEST(without_an_observer_a_lost_voter_stays)
+{
+    struct lab *lab = lab_that_replaces(0);
+    unsigned lost = ((unsigned)lab_leader(lab) + 1) % 3;
+    lab_stop(lab, lost, true);
+    lab_run_ms(lab, REPLACE_AFTER_MS * 3);
+    ck_assert_int_eq(lab_role(lab, (unsigned)lab_leader(lab), lost), VOTER);
+    lab_start(lab, lost);
+    must_settle(lab);
+    ck_assert_uint_eq(voters(lab), 3);
+    lab_free(lab);
+}
+END_TEST
+
 /* Decisions and changes take turns in the log, whose indexes the decisions know beforehand. */
 START_TEST(changes_under_load)
 {
@@ -390,5 +466,7 @@ CHECK_MAIN("quorum/change", observers_become_voters_without_a_restart_and_stay_s
            a_voter_that_was_removed_while_it_was_away_observes, what_would_be_wrong_is_refused,
            a_voter_with_another_disk_is_another_voter,
            who_does_not_catch_up_is_no_server_in_the_end, what_nobody_ends_is_undone,
-           changes_under_load, an_addition_survives_whoever_dies_at_any_step,
+           an_observer_takes_a_lost_voters_place, a_voter_that_is_back_in_time_keeps_its_place,
+           without_an_observer_a_lost_voter_stays, changes_under_load,
+           an_addition_survives_whoever_dies_at_any_step,
            a_removal_survives_whoever_dies_at_any_step)
