@@ -31,6 +31,7 @@ static struct broker_soft *soft_begin(struct controller *c, node_id_t node, brok
 {
     struct broker_soft *soft = brokers_soft(c, node);
     soft->epoch = epoch;
+    soft->heard = false;
     soft->last_seen_ns = soft->active_since_ns = c->now_ns;
     soft->settled_offset = OFFSET_NOT_KNOWN;
     failures_forget(soft);
@@ -139,15 +140,25 @@ static bool broker_set_state(struct controller *c, node_id_t node, enum broker_s
 }
 
 /* R23: the broker first, then its partitions, each record good by itself. */
-void brokers_fence(struct controller *c, node_id_t node, const char *why)
+static bool broker_fence_alone(struct controller *c, node_id_t node)
 {
-    struct broker_soft *soft = brokers_soft(c, node);
     if (!broker_set_state(c, node, BROKER_STATE_FENCED))
-        return;
-    soft_life_ends(c, soft);
+        return false;
+    soft_life_ends(c, brokers_soft(c, node));
+    return true;
+}
+
+static void broker_fenced(struct controller *c, node_id_t node, const char *why)
+{
     size_t changed = repair_broker(c, node);
     log_info("controller: fenced broker %d of epoch %" PRId64 ": %s; %zu partitions changed", node,
-             soft->epoch, why, changed);
+             brokers_soft(c, node)->epoch, why, changed);
+}
+
+void brokers_fence(struct controller *c, node_id_t node, const char *why)
+{
+    if (broker_fence_alone(c, node))
+        broker_fenced(c, node, why);
 }
 
 /* R10: by then its lease has ended, whoever renewed it last: a lease counts from when a majority
@@ -174,9 +185,14 @@ uint64_t brokers_silence_due_ns(const struct controller *c)
 
 void brokers_fence_silent(struct controller *c)
 {
+    /* First all, then their partitions: else the last one in the table would be left as the only
+     * member of an ISR whose others have as much. */
+    table_for_each (struct broker_soft, soft, &c->brokers)
+        soft->silent =
+            c->now_ns >= broker_silent_from_ns(c, soft) && broker_fence_alone(c, soft->id);
     table_for_each (struct broker_soft, soft, &c->brokers) {
-        if (c->now_ns >= broker_silent_from_ns(c, soft))
-            brokers_fence(c, soft->id, "no heartbeat within broker.session.timeout.ms");
+        if (soft->silent)
+            broker_fenced(c, soft->id, "no heartbeat within broker.session.timeout.ms");
     }
 }
 
@@ -202,6 +218,17 @@ static void broker_unfence(struct controller *c, struct broker_soft *soft)
 
 /* ---- heartbeats ---- */
 
+void brokers_heard(struct controller *c, node_id_t node)
+{
+    struct broker_soft *soft = brokers_soft(c, node);
+    if (soft->heard)
+        return;
+    soft->heard = true;
+    /* R2: who stayed with it in an ISR because it was not known to live leaves it now. */
+    if (image_broker(view(c), node)->state != BROKER_STATE_FENCED)
+        (void)repair_broker(c, node);
+}
+
 ProtobufCMessage *brokers_heartbeat(struct controller *c, const Karst__HeartbeatRequest *request)
 {
     const ProtobufCMessageDescriptor *type = &karst__heartbeat_reply__descriptor;
@@ -213,6 +240,7 @@ ProtobufCMessage *brokers_heartbeat(struct controller *c, const Karst__Heartbeat
         return NULL;
     struct broker_soft *soft = brokers_soft(c, request->node_id);
     soft->last_seen_ns = c->now_ns;
+    brokers_heard(c, request->node_id);
     failures_take(c, request);
     space_take(c, request);
     unclean_take(c, request);
@@ -308,6 +336,21 @@ static bool registration_unflushed(const struct controller *c, const struct regi
     return value == NULL ? !r->request->flush_before_ack : strcmp(value, "true") != 0;
 }
 
+/* Another member is known to live. Where none is, as after a power cut, the one that comes back
+ * must not leave the partition to one that perhaps does not: it has all that is acknowledged. */
+static bool registration_others_live(const struct controller *c, const struct image_partition *p,
+                                     node_id_t node)
+{
+    for (int i = 0; i < p->isr_count; i++) {
+        const struct image_broker *broker = image_broker(view(c), p->isr[i]);
+        const struct broker_soft *soft = table_get(&c->brokers, (uint64_t)p->isr[i]);
+        if (p->isr[i] != node && broker != NULL && broker->state != BROKER_STATE_FENCED &&
+            soft != NULL && soft->heard)
+            return true;
+    }
+    return false;
+}
+
 /* R2: the old incarnation's leadership and ISR membership end. */
 static void registration_partition(struct controller *c, const struct partition_id *id,
                                    const struct image_partition *p, void *context)
@@ -320,9 +363,12 @@ static void registration_partition(struct controller *c, const struct partition_
     struct partition_plan plan;
     plan_begin(&plan, id, p);
     const bool was_member = image_partition_in_isr(p, node);
-    if (was_member && !CANARY("controller_skips_incarnation_fencing"))
+    const bool lost = registration_lost(r, id, &p->directories[replica]);
+    const bool intact = !lost && !(r->cache_lost && registration_unflushed(c, r, id));
+    if (was_member && (!intact || registration_others_live(c, p, node)) &&
+        !CANARY("controller_skips_incarnation_fencing"))
         plan_leave_isr(&plan, node); /* stays where it is the last */
-    if (registration_lost(r, id, &p->directories[replica])) {
+    if (lost) {
         registration_plan_lost(r, &plan, replica);
         r->lost_isr += was_member;
         plan_leave_elr(&plan, node);

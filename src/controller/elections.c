@@ -300,7 +300,7 @@ static void elect_waiting_one(struct controller *c, const struct partition_id *i
                               const struct image_partition *p, void *context)
 {
     const node_id_t *node = context;
-    if (p->leader == NO_NODE && image_partition_in_isr(p, *node))
+    if (image_partition_in_isr(p, *node))
         repair(c, id, p);
 }
 

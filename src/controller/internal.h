@@ -28,6 +28,8 @@ struct broker_soft {
     node_id_t id;
     broker_epoch_t epoch;
     uint64_t last_seen_ns;
+    bool silent; /* while those are fenced that are */
+    bool heard;  /* by this controller, in this life; else it only counts as seen (R10) */
     uint64_t active_since_ns;
     unsigned flaps; /* short lives in a row: its leaderships come back later each time */
     /* The first committed offset at which it is FENCED or LEAVING and leads nothing (that could
@@ -55,9 +57,9 @@ struct controller {
     struct table brokers;    /* node id → struct broker_soft */
     uint64_t activated_ns, last_tick_ns;
     uint64_t
-        preferred_due_ns; /* leaders may want to move back; NEVER_NS: all are where they belong */
-    bool low_space;          /* of the metadata log's disk here (R16) */
-    struct table questions;  /* partition id → struct question (unclean.c) */
+        preferred_due_ns;   /* leaders may want to move back; NEVER_NS: all are where they belong */
+    bool low_space;         /* of the metadata log's disk here (R16) */
+    struct table questions; /* partition id → struct question (unclean.c) */
     uint64_t unclean_due_ns; /* partitions without a leader may get one uncleanly */
 
     /* The decision at hand. */
@@ -113,6 +115,7 @@ ProtobufCMessage *brokers_heartbeat(struct controller *c, const Karst__Heartbeat
 err_t brokers_check(struct controller *c, node_id_t node, broker_epoch_t epoch);
 void brokers_fence(struct controller *c, node_id_t node, const char *why);
 void brokers_fence_silent(struct controller *c);
+void brokers_heard(struct controller *c, node_id_t node); /* it lives: its epoch was right */
 uint64_t brokers_silence_due_ns(const struct controller *c);
 void brokers_note_gap(struct controller *c, uint64_t gap_ns); /* this loop slept, not they */
 void brokers_learn(struct controller *c);                     /* soft state from the view */
@@ -195,7 +198,8 @@ void each_partition(struct controller *c, partition_act act, void *context);
 /* Repairs all that the broker leads or is in sync with; returns how many changed. */
 size_t repair_broker(struct controller *c, node_id_t node);
 size_t repair_all(struct controller *c);
-/* Gives leaders to the partitions that waited for this broker. */
+/* Gives leaders to the partitions that waited for this broker, and takes those out of its ISRs that
+ * stayed there because nobody else was known to live. */
 void elect_waiting(struct controller *c, node_id_t node);
 void elect_preferred_due(struct controller *c);
 ProtobufCMessage *elections_request(struct controller *c,

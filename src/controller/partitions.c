@@ -129,6 +129,7 @@ ProtobufCMessage *partitions_alter(struct controller *c,
     err_t err = brokers_check(c, request->node_id, request->broker_epoch); /* R4 */
     if (err != ERR_OK)
         return reply_error(c, type, err, NULL);
+    brokers_heard(c, request->node_id);
     Karst__AlterPartitionReply *reply = reply_new(c, type);
     void **rows =
         reply_rows(c, &karst__alter_partition_item_reply__descriptor, request->n_partitions);

@@ -102,6 +102,64 @@ START_TEST(all_brokers_back_from_a_power_cut_lose_no_isr_member_that_is_the_last
 }
 END_TEST
 
+/* After a power cut the image says of all that they are active; none of them has been heard of. Who
+ * comes back has all that was acknowledged, and must not leave it to one that does not come. */
+START_TEST(of_three_that_lost_power_two_are_enough)
+{
+    struct lab lab;
+    lab_init(&lab, 3);
+    struct partition_id ids[3] = {lab_assigned(&lab, "a", 3, 1, 2, 3),
+                                  lab_assigned(&lab, "b", 3, 2, 3, 1),
+                                  lab_assigned(&lab, "c", 3, 3, 1, 2)};
+    lab_take_over(&lab);
+    lab_commit(&lab);
+    lab_join(&lab, 1, 1);
+    lab_join(&lab, 2, 1);
+    lab_run(&lab, LAB_SESSION_MS + 1000, 3);
+    ck_assert_int_eq(state_of(&lab, 3), BROKER_STATE_FENCED);
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
+        ck_assert_int_ne(lab_partition(&lab, &ids[i])->leader, NO_NODE);
+        ck_assert_int_eq(lab_partition(&lab, &ids[i])->last_unclean_leader_epoch, -1);
+    }
+    lab_fini(&lab);
+}
+END_TEST
+
+/* But not who may have lost what it promised (R1, R20). */
+START_TEST(who_lost_its_disk_leaves_the_isr_to_others_though_nobody_heard_of_them)
+{
+    struct lab lab;
+    lab_init(&lab, 2);
+    struct partition_id id = lab_assigned(&lab, "t", 2, 1, 2);
+    lab_take_over(&lab);
+    lab_commit(&lab);
+    lab_register(&lab, &(struct lab_registration){.node = 1, .life = 1, .directory = 77});
+    lab_commit(&lab);
+    ck_assert_str_eq(lab_state(&lab, &id), "2 [2] e1 p1");
+    lab_fini(&lab);
+}
+END_TEST
+
+START_TEST(of_those_who_fall_silent_together_the_first_one_back_leads)
+{
+    struct lab lab;
+    lab_init(&lab, 4);
+    struct partition_id id = lab_assigned(&lab, "t", 3, 2, 3, 4);
+    for (int i = 0; i < LAB_SESSION_MS / 100 + 2; i++) {
+        lab_tick(&lab, 100);
+        lab_commit(&lab);
+    }
+    for (node_id_t node = 2; node <= 4; node++)
+        ck_assert_int_eq(state_of(&lab, node), BROKER_STATE_FENCED);
+    ck_assert_int_eq(lab_partition(&lab, &id)->leader, NO_NODE);
+    ck_assert_int_eq(lab_partition(&lab, &id)->isr_count, 3);
+    lab_join(&lab, 3, 1);
+    ck_assert_int_eq(lab_partition(&lab, &id)->leader, 3);
+    ck_assert_int_eq(lab_partition(&lab, &id)->isr_count, 1);
+    lab_fini(&lab);
+}
+END_TEST
+
 START_TEST(two_registrations_in_one_entry_have_different_epochs)
 {
     struct lab lab;
@@ -490,4 +548,7 @@ CHECK_MAIN("controller/brokers", a_broker_is_fenced_until_it_knows_its_registrat
            a_broker_that_asks_for_it_is_fenced_and_stays_so,
            a_leaving_broker_goes_when_it_knows_that_it_leads_nothing,
            a_leaving_leader_hands_over_to_who_catches_up_meanwhile,
-           producer_ids_come_in_blocks_that_nobody_else_gets)
+           producer_ids_come_in_blocks_that_nobody_else_gets,
+           of_three_that_lost_power_two_are_enough,
+           who_lost_its_disk_leaves_the_isr_to_others_though_nobody_heard_of_them,
+           of_those_who_fall_silent_together_the_first_one_back_leads)

@@ -22,7 +22,9 @@ struct history {
 
 static struct history histories[TOPICS][PARTITIONS];
 static int lives[BROKERS + 1];
-static bool one_record; /* the last entry had only one: nothing happened between */
+static bool heard[BROKERS + 1];      /* by this controller, in this life */
+static unsigned living[BROKERS + 1]; /* bits of those so known when this one registered */
+static bool one_record;              /* the last entry had only one: nothing happened between */
 static const char *const names[TOPICS] = {"t0", "t1", "t2", "t3"};
 
 static broker_epoch_t life_of(const struct image *image, node_id_t node)
@@ -54,15 +56,20 @@ static void check_partition(const struct image *image, struct history *h, const 
         h->leader[p->leader_epoch] = p->leader;
         ck_assert(image_partition_in_isr(p, p->leader));
     }
+    unsigned others = 0; /* members before and after */
+    for (node_id_t node = 1; node <= BROKERS; node++)
+        others |= h->member_life[node] != 0 && image_partition_in_isr(p, node) ? 1U << node : 0;
     for (node_id_t node = 1; node <= BROKERS; node++) {
         broker_epoch_t *joined = &h->member_life[node];
         if (!image_partition_in_isr(p, node)) {
             *joined = 0;
         } else {
-            /* R2: membership is of one life; only the last member outlives it, leaderless. */
+            /* R2: membership is of one life; only where no other member is known to live it is
+             * outlived, and not as a leader. */
             broker_epoch_t life = life_of(image, node);
+            bool alone = (living[node] & others & ~(1U << node)) == 0;
             ck_assert(*joined == 0 || *joined == life ||
-                      (p->isr_count == 1 && (p->leader == NO_NODE || p->leader_epoch > 0)));
+                      (alone && (p->leader != node || p->leader_epoch > 0)));
             *joined = life;
         }
     }
@@ -86,12 +93,14 @@ static void check_settled(const struct image *image)
         const struct image_topic *topic = image_topic_by_name(image, names[t]);
         for (int32_t i = 0; topic != NULL && i < topic->partition_count; i++) {
             const struct image_partition *p = &topic->partitions[i];
-            bool waits = false;
+            bool waits = false, fenced = false, known = false;
             for (int k = 0; k < p->isr_count; k++) {
                 const struct image_broker *member = image_broker(image, p->isr[k]);
                 waits = waits || member->state == BROKER_STATE_ACTIVE;
-                ck_assert(p->isr_count == 1 || member->state != BROKER_STATE_FENCED);
+                fenced = fenced || member->state == BROKER_STATE_FENCED;
+                known = known || (member->state != BROKER_STATE_FENCED && heard[member->id]);
             }
+            ck_assert(!fenced || !known);
             ck_assert(p->leader != NO_NODE || !waits);
             if (p->leader != NO_NODE)
                 ck_assert_int_ne(image_broker(image, p->leader)->state, BROKER_STATE_FENCED);
@@ -166,6 +175,7 @@ static void event_alter(struct lab *lab)
     alter.member_epoch_off = rng_chance(&lab->rng, 100000) ? -1 : 0;
     bool grows = alter.isr_count > 0 && !image_partition_in_isr(p, alter.isr[alter.isr_count - 1]);
     err_t err = lab_alter(lab, &alter)->error;
+    heard[alter.from] = true;
     if (alter.partition_epoch_off != 0) /* R3 */
         ck_assert_int_ne(err, ERR_OK);
     if (alter.member_epoch_off != 0 && grows) /* R4 */
@@ -207,16 +217,26 @@ static void event_topic(struct lab *lab)
     lab_ask(lab, &request.base, NO_NODE);
 }
 
+static void register_next(struct lab *lab, node_id_t node)
+{
+    living[node] = 0;
+    for (node_id_t other = 1; other <= BROKERS; other++)
+        if (heard[other] && image_broker(lab_view(lab), other)->state != BROKER_STATE_FENCED)
+            living[node] |= 1U << other;
+    lab_register(lab, &(struct lab_registration){.node = node, .life = ++lives[node]});
+    heard[node] = false;
+}
+
 static void event_broker(struct lab *lab)
 {
     node_id_t node = random_node(lab);
     switch (rng_below(&lab->rng, 8)) {
     case 0:
-        lab_register(lab, &(struct lab_registration){.node = node, .life = ++lives[node]});
-        break;
+        register_next(lab, node);
+        return;
     case 1:
         lab_died(lab, node, lives[node]);
-        break;
+        return;
     case 2:
         lab_leave(lab, node);
         break;
@@ -228,6 +248,22 @@ static void event_broker(struct lab *lab)
         lab_heartbeat(lab, node);
         break;
     }
+    heard[node] = true;
+}
+
+static void take_over(struct lab *lab)
+{
+    memset(heard, 0, sizeof(heard));
+    lab_take_over(lab);
+}
+
+static void begin(struct lab *lab)
+{
+    memset(histories, 0, sizeof(histories));
+    memset(lives, 0, sizeof(lives));
+    memset(living, 0, sizeof(living));
+    memset(heard, 1, sizeof(heard)); /* lab_init has joined them */
+    lab_init(lab, BROKERS);
 }
 
 static void random_event(struct lab *lab)
@@ -258,7 +294,7 @@ static void random_event(struct lab *lab)
     }
     if (rng_chance(&lab->rng, 20000)) { /* deposed: a part of what it proposed is committed */
         commit_some(lab, rng_below(&lab->rng, 8));
-        lab_take_over(lab);
+        take_over(lab);
     }
 }
 
@@ -267,20 +303,20 @@ START_TEST(the_rules_hold_over_random_lives)
     uint64_t seed = check_main_seed();
     for (uint64_t run = 0; run < 30; run++) {
         struct lab lab;
-        memset(histories, 0, sizeof(histories));
-        memset(lives, 0, sizeof(lives));
-        lab_init(&lab, BROKERS);
+        begin(&lab);
         rng_seed(&lab.rng, seed + run);
         for (int event = 0; event < EVENTS; event++)
             random_event(&lab);
         /* Healed: all come back, and everything gets a leader. */
-        lab_take_over(&lab);
+        take_over(&lab);
         commit_some(&lab, SIZE_MAX);
         for (node_id_t node = 1; node <= BROKERS; node++)
-            lab_register(&lab, &(struct lab_registration){.node = node, .life = ++lives[node]});
+            register_next(&lab, node);
         commit_some(&lab, SIZE_MAX);
-        for (node_id_t node = 1; node <= BROKERS; node++)
+        for (node_id_t node = 1; node <= BROKERS; node++) {
             lab_heartbeat(&lab, node);
+            heard[node] = true;
+        }
         commit_some(&lab, SIZE_MAX);
         for (int t = 0; t < TOPICS; t++) {
             const struct image_topic *topic = image_topic_by_name(lab.committed, names[t]);
@@ -298,9 +334,7 @@ START_TEST(a_snapshot_in_the_middle_changes_no_decision)
     uint64_t digests[2];
     for (int restored = 0; restored < 2; restored++) {
         struct lab lab;
-        memset(histories, 0, sizeof(histories));
-        memset(lives, 0, sizeof(lives));
-        lab_init(&lab, BROKERS);
+        begin(&lab);
         rng_seed(&lab.rng, seed);
         for (int event = 0; event < 400; event++) {
             random_event(&lab);
@@ -316,7 +350,7 @@ START_TEST(a_snapshot_in_the_middle_changes_no_decision)
                                  ERR_OK);
                 free(data);
             }
-            lab_take_over(&lab);
+            take_over(&lab);
         }
         commit_some(&lab, SIZE_MAX);
         digests[restored] = image_digest(lab.committed);
