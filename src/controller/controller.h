@@ -83,9 +83,6 @@ void controller_tick(struct controller *controller, int64_t entry_offset, uint64
 /* When somebody will have been silent for too long, if nothing comes of him: time for a tick.
  * UINT64_MAX: nobody will. */
 uint64_t controller_silence_due_ns(const struct controller *controller);
-/* When somebody will have been silent for too long, if nothing comes of him: time for a tick.
- * UINT64_MAX: nobody will. */
-uint64_t controller_silence_due_ns(const struct controller *controller);
 /* Proof of death (R10): the broker's own address refused a connection, for the incarnation that is
  * registered now. Fences at once. */
 void controller_broker_died(struct controller *controller, node_id_t node,
