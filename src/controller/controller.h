@@ -19,8 +19,8 @@
  * transaction already (R23), and the rest stands record by record; order is all that they need.
  *
  * Thread: the quorum's. Errors: in replies. Soft state (heartbeat times) is never in the image;
- * after activation every broker counts as just seen, and none is fenced for silence before a session
- * timeout has passed (R10). */
+ * after activation every broker counts as just seen, and none is fenced for silence before a
+ * session timeout has passed (R10). */
 #ifndef KARST_CONTROLLER_CONTROLLER_H
 #define KARST_CONTROLLER_CONTROLLER_H
 
