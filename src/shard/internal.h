@@ -255,7 +255,7 @@ struct shard {
 
     struct env_outbox *outboxes; /* by actor */
     unsigned outboxes_waiting;
-    bool paused; /* an outbox waits, or the shard stops: no requests are read */
+    bool paused; /* an outbox waits, or the shard stops: no requests of clients are read */
     bool stopping, dying;
     bool doomed;           /* some session is */
     uint32_t disks_failed; /* bits, as far as this shard's replicas saw */

@@ -4,10 +4,14 @@
 #include "shard/internal.h"
 
 /* A connection that reads nothing more: too many of its requests are in work, they may bring too
- * much, or the shard's mail is backed up. What it has sent stays in its socket. */
+ * much, or the shard's mail is backed up. What it has sent stays in its socket.
+ * The mail stops clients only: one shard that waits for its disk would else keep the quorum from
+ * raft's frames and heartbeats, and the other shards from what followers have. What brokers send is
+ * bounded by itself. Nobody is known to be one or the other before the hello. */
 void session_update_pause(struct shard *shard, struct session *session)
 {
-    bool paused = shard->paused || session->request_count >= shard->config->requests_max ||
+    bool mail = shard->paused && session->named && !session_is_broker(shard, session);
+    bool paused = mail || session->request_count >= shard->config->requests_max ||
                   session->fetch_bytes > SESSION_FETCH_BYTES_MAX;
     if (paused == session->paused)
         return;
@@ -153,6 +157,7 @@ err_t session_hello(struct shard *shard, struct session *session, const struct s
     session->node = hello->node;
     session->incarnation = hello->incarnation;
     session->broker_epoch = hello->broker_epoch;
+    session_update_pause(shard, session);
     return ERR_OK;
 }
 

@@ -308,6 +308,41 @@ START_TEST(a_full_mailbox_stops_the_reading_and_loses_nothing)
 }
 END_TEST
 
+/* A shard that waits for its disk must cost the node neither its place in the quorum nor, where that
+ * leads, the others theirs: raft's frames and heartbeats come on brokers' connections. */
+START_TEST(a_full_mailbox_stops_nothing_that_brokers_say)
+{
+    setup(2);
+    int32_t indexes[2];
+    on_both_shards(indexes);
+    env_conn brokers[2], client[2];
+    for (int i = 0; i < 2; i++) { /* one on each shard */
+        brokers[i] = lab_connect_broker(&lab, 0, 2, 12);
+        client[i] = lab_connect(&lab, 0);
+    }
+    memset(&mailbox, 0, sizeof(mailbox));
+    for (unsigned i = 0; i < LAB_SHARDS; i++) {
+        struct env *env = sim_host_env(lab.nodes[0].host, i);
+        mailbox.post = env->mail.post;
+        env->mail.post = mailbox_post;
+        mailbox.full[i] = true;
+    }
+    for (int i = 0; i < 2; i++)
+        (void)lab_produce(&lab, client[i], -1, 60000, indexes, 2);
+    lab_run(&lab, 10);
+    ck_assert_uint_gt(mailbox.refused, 0);
+    const unsigned before = lab.nodes[0].oneways;
+    Karst__RaftMessage raft = KARST__RAFT_MESSAGE__INIT;
+    for (int i = 0; i < 2; i++)
+        lab_send_oneway(&lab, brokers[i], WIRE_RAFT, &raft.base);
+    lab_run(&lab, 10);
+    ck_assert_uint_eq(lab.nodes[0].oneways, before + 2);
+    for (unsigned i = 0; i < LAB_SHARDS; i++)
+        mailbox.full[i] = false;
+    teardown();
+}
+END_TEST
+
 START_TEST(a_fetch_gives_records_in_the_order_of_rows_up_to_its_bound)
 {
     setup(1);
@@ -535,6 +570,7 @@ CHECK_MAIN("shard/session", nothing_is_heard_before_the_hello,
            batches_of_a_partition_reach_its_owner_in_order_of_arrival,
            a_connection_with_too_many_requests_waits_in_its_socket,
            a_full_mailbox_stops_the_reading_and_loses_nothing,
+           a_full_mailbox_stops_nothing_that_brokers_say,
            a_fetch_gives_records_in_the_order_of_rows_up_to_its_bound,
            a_fetch_ends_as_soon_as_one_partition_has_enough,
            a_closed_connection_takes_its_waits_back,
