@@ -160,7 +160,7 @@ err_t lab_try_append(struct log_lab *lab, int records, size_t value_bytes)
 {
     uint8_t bytes[LAB_BATCH_BYTES_MAX];
     size_t len = lab_build(lab, bytes, records, value_bytes);
-    offset_t base = log_end(lab->log);
+    offset_t base = log_end(lab->log) + lab->gap;
     faults_quiet();
     batch_patch(bytes, base, lab->epoch);
     struct lab_batch *batch = &lab->batches[lab->batch_count];

@@ -47,6 +47,7 @@ struct log_lab {
     uint64_t serial; /* no two batches are alike */
     int64_t now_ms;
     leader_epoch_t epoch;
+    offset_t gap; /* before each batch, where the log is compacted */
 };
 
 /* Small segments, rows and steps, so that a few batches meet every edge. */
