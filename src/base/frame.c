@@ -86,7 +86,7 @@ struct frame *frame_new_charged(size_t capacity, struct frame_budget *budget)
     frame->used = 0;
     frame->at = 0;
     frame->budget = budget;
-    frame->pad = 0;
+    frame->charge = capacity;
     if (budget != NULL)
         atomic_fetch_add_explicit(&budget->used, capacity, memory_order_relaxed);
     return frame;
@@ -95,6 +95,20 @@ struct frame *frame_new_charged(size_t capacity, struct frame_budget *budget)
 struct frame *frame_new(size_t capacity)
 {
     return frame_new_charged(capacity, NULL);
+}
+
+void frame_charge(struct frame *frame, size_t bytes)
+{
+    frame->charge += bytes;
+    if (frame->budget != NULL)
+        atomic_fetch_add_explicit(&frame->budget->used, bytes, memory_order_relaxed);
+}
+
+bool frame_over_budget(const struct frame *frame)
+{
+    const struct frame_budget *budget = frame->budget;
+    return budget != NULL &&
+           atomic_load_explicit(&budget->used, memory_order_relaxed) > budget->bytes_max;
 }
 
 struct frame *frame_ref(struct frame *frame)
@@ -116,8 +130,8 @@ void frame_unref(struct frame *frame)
         return;
     if (frame->budget != NULL) {
         size_t used =
-            atomic_fetch_sub_explicit(&frame->budget->used, frame->capacity, memory_order_relaxed);
-        ASSERT(used >= frame->capacity);
+            atomic_fetch_sub_explicit(&frame->budget->used, frame->charge, memory_order_relaxed);
+        ASSERT(used >= frame->charge);
     }
     size_t class = frame_class(frame->capacity);
     if (class == FRAME_CLASSES || !frame_cache_give(class, frame))

@@ -8,6 +8,7 @@
 #define KARST_BASE_FRAME_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,15 +23,19 @@ struct frame {
     uint32_t capacity;           /* bytes */
     uint32_t used;               /* bytes */
     uint32_t at;                 /* a mark of the owner's: where what matters begins */
-    struct frame_budget *budget; /* charged with capacity until freed; NULL: none */
-    uint64_t pad;
-    uint8_t bytes[]; /* 16-byte aligned */
+    struct frame_budget *budget; /* charged until freed; NULL: none */
+    uint64_t charge;             /* bytes */
+    uint8_t bytes[];             /* 16-byte aligned */
 };
 
 /* capacity > 0 and below 2 GiB; NULL when there is no memory. used is 0, bytes are not cleared. */
 struct frame *frame_new(size_t capacity);
 /* The same, charged to a budget, which must outlive it; the charge itself never fails. */
 struct frame *frame_new_charged(size_t capacity, struct frame_budget *budget);
+/* So much more is held because of it, as long as it lives. By its only owner. */
+void frame_charge(struct frame *frame, size_t bytes);
+/* More is charged to its budget than that may hold. */
+bool frame_over_budget(const struct frame *frame);
 struct frame *frame_ref(struct frame *frame);
 void frame_unref(struct frame *frame); /* accepts NULL */
 /* Frees what this thread's cache holds; before the thread ends. */

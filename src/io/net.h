@@ -45,6 +45,7 @@ enum {
     NET_ADDRESSES_MAX = 4,            /* of a name, tried in order */
     NET_HOST_SIZE = 256,              /* a DNS name and its NUL */
     NET_LINGER_MS = 1000,             /* for the peer's last bytes, after a finish */
+    NET_STUCK_MS = 100,            /* who takes nothing for so long needs no more answers, either */
     NET_STALL_SHORT_MS = 1000,     /* instead of stall_ms, for output while its budget is used up */
     NET_BUDGET_LOOK_MS = 2,        /* while over budget: other threads free frames, too */
     NET_STARVED_MS = 2000,         /* over budget, and no frame ends: who begun the largest goes */

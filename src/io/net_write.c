@@ -37,8 +37,10 @@ static size_t net_output_held(const struct net_conn *conn)
 static size_t net_output_bound(const struct net_conn *conn)
 {
     size_t most = conn->net->output_bytes_max;
-    bool crowded = net_crowded(conn->net) && !conn->trusted;
-    return crowded && most > NET_CROWDED_BYTES ? NET_CROWDED_BYTES : most;
+    bool stuck =
+        conn->output_bytes > 0 && net_now(conn->net) - conn->written_ns > ENV_MS(NET_STUCK_MS);
+    bool less = (stuck || net_crowded(conn->net)) && !conn->trusted;
+    return less && most > NET_CROWDED_BYTES ? NET_CROWDED_BYTES : most;
 }
 
 err_t net_queue(struct net_conn *conn, struct frame *frame, size_t at, size_t bytes)

@@ -266,6 +266,7 @@ static err_t request_authorize(const struct session *session, const struct reque
 void request_begin(struct shard *shard, struct session *session, struct request *request)
 {
     shard->requests++;
+    frame_charge(request->frame, request->arena.taken); /* rows grow: 35 bytes become 400 */
     list_push_back(&session->requests, &request->link);
     session->request_count++;
     session->fetch_bytes += request->bytes_max; /* 0 for all others */
@@ -388,6 +389,16 @@ void part_came_back(struct shard *shard, struct part *part)
 
 /* ---- time ---- */
 
+/* Fetches that wait hold memory that is wanted: they end with what there is. */
+static void request_make_room(struct shard *shard, struct request *request)
+{
+    if (request->type != REQUEST_FETCH || request->hurried || request->answered ||
+        !frame_over_budget(request->frame))
+        return;
+    request->hurried = true;
+    request_cancel_parts(shard, request);
+}
+
 /* One deadline for a request, however many shards work for it: what is missing then is timed out
  * for its partitions only. The request itself is kept until all of it is back. */
 void requests_tick(struct shard *shard, struct session *session, uint64_t now_ns)
@@ -396,6 +407,8 @@ void requests_tick(struct shard *shard, struct session *session, uint64_t now_ns
         struct request *request = list_entry(node, struct request, link);
         if (request->part_count > 0 && now_ns > request->deadline_ns + SHARD_ANSWER_GRACE_NS)
             request_answer(shard, request);
+        else
+            request_make_room(shard, request);
     }
 }
 

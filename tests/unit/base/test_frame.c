@@ -59,6 +59,23 @@ START_TEST(frames_alive_at_the_same_time_are_different)
 }
 END_TEST
 
+START_TEST(what_a_frame_brings_about_is_charged_as_long_as_it_lives)
+{
+    struct frame_budget budget = {.bytes_max = 1000};
+    struct frame *frame = frame_new_charged(400, &budget);
+    ck_assert(!frame_over_budget(frame));
+    frame_charge(frame, 700);
+    ck_assert(frame_over_budget(frame));
+    ck_assert_uint_eq(atomic_load(&budget.used), 1100);
+    frame_unref(frame);
+    ck_assert_uint_eq(atomic_load(&budget.used), 0);
+    frame = frame_new(100);
+    frame_charge(frame, 5000);
+    ck_assert(!frame_over_budget(frame)); /* there is none */
+    frame_unref(frame);
+}
+END_TEST
+
 static void *drop_all(void *argument)
 {
     struct frame **frames = argument;
@@ -86,4 +103,6 @@ END_TEST
 
 CHECK_MAIN("base/frame", a_frame_has_the_size_asked_for_and_is_aligned,
            the_last_reference_frees_and_returns_the_charge,
-           frames_alive_at_the_same_time_are_different, references_are_dropped_on_any_thread)
+           frames_alive_at_the_same_time_are_different,
+           what_a_frame_brings_about_is_charged_as_long_as_it_lives,
+           references_are_dropped_on_any_thread)
