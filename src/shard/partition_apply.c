@@ -231,8 +231,24 @@ void partition_apply_all(struct partition_table *table)
     partition_judge_strays(table);
 }
 
+/* False: it is still not open, and goes behind the others. */
+static bool open_again(struct partition_table *table, struct partition *p)
+{
+    struct partition_id id = p->id;
+    apply_one(table, &id);
+    p = partition_find(table, &id);
+    if (p == NULL || p->log != NULL)
+        return true;
+    list_remove(&p->all);
+    list_push_back(&table->all, &p->all);
+    return false;
+}
+
 void partition_open_again(struct partition_table *table)
 {
+    const uint64_t until_ns = env_now(table->env) + OPENING_NS;
+    const struct list_node *first_failed = NULL;
+    unsigned failed = 0;
     if (!table->name_taken || !table->ready)
         return;
     table->name_taken = false;
@@ -240,8 +256,19 @@ void partition_open_again(struct partition_table *table)
         struct partition *p = list_entry(node, struct partition, all);
         bool passing =
             p->open_err == ERR_INCONSISTENT_TOPIC_ID || p->open_err == ERR_NOT_ENOUGH_SPACE;
-        if (p->log == NULL && passing)
-            apply_one(table, &p->id);
+        if (node == first_failed)
+            return; /* all were tried */
+        if (p->log != NULL || !passing)
+            continue;
+        if (failed == OPENED_AT_ONCE_MAX || env_now(table->env) > until_ns) {
+            table->name_taken = true; /* the next tick goes on */
+            return;
+        }
+        if (open_again(table, p))
+            continue;
+        failed++;
+        if (first_failed == NULL)
+            first_failed = node;
     }
 }
 

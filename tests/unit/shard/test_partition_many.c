@@ -448,6 +448,49 @@ START_TEST(a_stop_in_the_middle_of_a_deletion_leaves_it_to_the_next_start)
 }
 END_TEST
 
+static err_t (*list_of_disk)(void *self, const char *directory,
+                             void (*each)(void *context, const char *entry, bool is_directory),
+                             void *context);
+static unsigned lists;
+
+static err_t count_list(void *self, const char *directory,
+                        void (*each)(void *context, const char *entry, bool is_directory),
+                        void *context)
+{
+    lists++;
+    return list_of_disk(self, directory, each, context);
+}
+
+START_TEST(logs_that_find_no_room_are_tried_again_some_at_a_time) /* R16 */
+{
+    many_begin(false);
+    list_of_disk = lab.view.env.list;
+    lab.view.env.list = count_list;
+    sim_disk_set_capacity(lab.disk, sim_disk_used(lab.disk));
+    while (lab.timer != NULL) {
+        struct env_timer *timer = lab.timer;
+        lab.timer = NULL;
+        timer->fire(timer, lab.now_ns);
+        partition_turn_ended(lab.table);
+    }
+    ck_assert_uint_eq(open_logs(), OPENED_AT_ONCE_MAX);
+    for (int i = 0; i < 10; i++) {
+        lists = 0;
+        partition_tick(lab.table, lab.now_ns);
+        partition_turn_ended(lab.table);
+        ck_assert_uint_ge(lists, 1);
+        ck_assert_uint_le(lists, OPENED_AT_ONCE_MAX + 1); /* one looks for strays */
+    }
+    sim_disk_set_capacity(lab.disk, 0);
+    for (int i = 0; i < 10 && open_logs() < PARTITIONS; i++) {
+        partition_tick(lab.table, lab.now_ns);
+        partition_turn_ended(lab.table);
+    }
+    ck_assert_uint_eq(open_logs(), PARTITIONS);
+    many_end();
+}
+END_TEST
+
 CHECK_MAIN("shard/partition_many", a_topic_of_many_partitions_is_made_over_many_turns,
            many_logs_are_stopped_and_recovered_by_a_few_syncs,
            many_new_logs_are_made_durable_by_a_worker, a_first_record_does_not_wait_for_the_worker,
@@ -455,4 +498,5 @@ CHECK_MAIN("shard/partition_many", a_topic_of_many_partitions_is_made_over_many_
            a_topic_of_many_partitions_is_deleted_over_many_turns,
            a_stop_in_the_middle_of_a_deletion_leaves_it_to_the_next_start,
            a_stop_whose_sync_fails_is_not_clean,
-           where_all_can_not_be_synced_at_once_a_stop_is_as_clean)
+           where_all_can_not_be_synced_at_once_a_stop_is_as_clean,
+           logs_that_find_no_room_are_tried_again_some_at_a_time)
