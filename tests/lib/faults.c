@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "base/arena.h"
+
 static struct {
     enum faults_kind kind;
     uint64_t nth, seen;
@@ -51,16 +53,21 @@ static bool faults_hit(enum faults_kind kind)
 
 /* ---- allocations ---- */
 
-enum { PLACES_MAX = 4096, CALLERS = 4 };
+enum { PLACES_MAX = 4096, CALLERS = 4, FRAME_BYTES_MAX = 1 << 20 };
 
-/* From the frame pointers, which the build keeps; a test's stack is deep enough. */
+/* From the frame pointers, which the build keeps. A library may not: there the way ends. */
 static bool place_is_new(void *const *frame)
 {
     static uintptr_t places[PLACES_MAX];
     static size_t count;
     uintptr_t place = 0;
-    for (int i = 0; i < CALLERS; i++, frame = (void *const *)frame[0])
+    for (int i = 0; i < CALLERS; i++) {
+        uintptr_t here = (uintptr_t)frame, next = (uintptr_t)frame[0];
         place = place * 31 + (uintptr_t)frame[1];
+        if (next <= here || next - here > FRAME_BYTES_MAX || next % sizeof(void *) != 0)
+            break;
+        frame = (void *const *)frame[0];
+    }
     for (size_t i = 0; i < count; i++)
         if (places[i] == place)
             return false;
@@ -106,6 +113,23 @@ void *__wrap_realloc(void *old, size_t bytes)
 char *__wrap_strdup(const char *text)
 {
     return memory_lacks(__builtin_frame_address(0)) ? NULL : __real_strdup(text);
+}
+
+/* An arena lacks memory by its cap, too, which no test of a whole program reaches. */
+void *__real_arena_alloc(struct arena *arena, size_t bytes);
+void *__real_arena_calloc(struct arena *arena, size_t count, size_t bytes);
+void *__wrap_arena_alloc(struct arena *arena, size_t bytes);
+void *__wrap_arena_calloc(struct arena *arena, size_t count, size_t bytes);
+
+void *__wrap_arena_alloc(struct arena *arena, size_t bytes)
+{
+    return memory_lacks(__builtin_frame_address(0)) ? NULL : __real_arena_alloc(arena, bytes);
+}
+
+void *__wrap_arena_calloc(struct arena *arena, size_t count, size_t bytes)
+{
+    return memory_lacks(__builtin_frame_address(0)) ? NULL
+                                                    : __real_arena_calloc(arena, count, bytes);
 }
 
 /* libcheck notes the place of each assertion, in memory of its own. */
