@@ -1,5 +1,5 @@
-"""Clients that mean harm, beside one that means well: chaos_hostile.py has the kinds. What they cost
-is printed by tools/bench/hostile."""
+"""Clients that mean harm, beside one that means well: chaos_hostile.py has the kinds. What they
+cost is printed by tools/bench/hostile."""
 import contextlib
 import json
 import os

@@ -43,7 +43,8 @@ def test_failed_and_short_writes(chaos_load):
 def test_failed_reads(chaos_load):
     with chaos_load(**DISKS) as load:
         for _ in faults.rounds(1):
-            faults.fail_reads(load, load.random.choice(load.nodes), 1, load.random.choice((10, 100)))
+            percent = load.random.choice((10, 100))
+            faults.fail_reads(load, load.random.choice(load.nodes), 1, percent)
         load.check()
 
 
