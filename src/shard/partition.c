@@ -250,7 +250,7 @@ static void tick_checkpoints(struct partition_table *table, uint64_t now_ns)
 {
     for (unsigned i = 0; i < CHECKPOINTS_A_TICK && !list_empty(&table->checkpoint); i++) {
         struct partition *p = list_entry(table->checkpoint.next, struct partition, checkpoint);
-        if (p->checkpoint_ns > now_ns)
+        if (p->checkpoint_ns > now_ns || (i > 0 && env_now(table->env) > now_ns + CHECKPOINTING_NS))
             return;
         list_remove(&p->checkpoint);
         partition_save_snapshot(p, SNAPSHOT_STEP_BYTES);

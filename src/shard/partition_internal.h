@@ -41,6 +41,7 @@ enum {
 #define FETCH_RETRY_NS ENV_MS(20)
 #define PROPOSAL_RETRY_NS ENV_MS(200)
 #define CHECKPOINT_NS ENV_MS(5000)
+#define CHECKPOINTING_NS ENV_MS(5) /* after so long the next tick goes on */
 #define KEEPALIVE_NS ENV_MS(1000)
 #define PARKED_DELTA_NS ENV_MS(5000) /* then the follower is told to ask again */
 #define LOOP_GAP_NS ENV_MS(1000)

@@ -491,6 +491,50 @@ START_TEST(logs_that_find_no_room_are_tried_again_some_at_a_time) /* R16 */
 }
 END_TEST
 
+static err_t (*sync_of_disk)(void *self, env_file file);
+static unsigned slow_syncs;
+
+static err_t slow_sync(void *self, env_file file)
+{
+    slow_syncs++;
+    lab.now_ns += ENV_MS(50);
+    return sync_of_disk(self, file);
+}
+
+START_TEST(checkpoints_do_not_hold_the_loop_on_a_slow_disk)
+{
+    many_begin(false);
+    lab_turns();
+    struct request request = {.type = REQUEST_PRODUCE};
+    for (int32_t i = 0; i < PARTITIONS; i++) {
+        uint8_t batch[256];
+        struct batch_builder builder;
+        batch_begin(&builder, batch, sizeof(batch));
+        ck_assert_int_eq(batch_add(&builder, 1000, (struct bytes){0}, (struct bytes){0}, NULL, 0),
+                         ERR_OK);
+        struct produce_part part = {
+            .part = {.request = &request, .id = {lab_uuid(TOPIC), i}, .leader_epoch_asked = -1},
+            .records = batch,
+            .bytes = (uint32_t)batch_finish(&builder, 0, -1, -1, -1),
+        };
+        partition_produce(lab.table, &part); /* acks=0: answered at once */
+        ck_assert_int_eq(part.part.err, ERR_OK);
+    }
+    partition_turn_ended(lab.table);
+    while (lab.sync_count > 0) {
+        struct env_done *op = lab.syncs[--lab.sync_count];
+        op->done(op, ERR_OK);
+        partition_turn_ended(lab.table);
+    }
+    lab.now_ns += ENV_MS(6000);
+    sync_of_disk = lab.view.env.sync_now;
+    lab.view.env.sync_now = slow_sync;
+    partition_tick(lab.table, lab.now_ns);
+    ck_assert_uint_eq(slow_syncs, 1); /* of the first log's epochs */
+    many_end();
+}
+END_TEST
+
 CHECK_MAIN("shard/partition_many", a_topic_of_many_partitions_is_made_over_many_turns,
            many_logs_are_stopped_and_recovered_by_a_few_syncs,
            many_new_logs_are_made_durable_by_a_worker, a_first_record_does_not_wait_for_the_worker,
@@ -499,4 +543,5 @@ CHECK_MAIN("shard/partition_many", a_topic_of_many_partitions_is_made_over_many_
            a_stop_in_the_middle_of_a_deletion_leaves_it_to_the_next_start,
            a_stop_whose_sync_fails_is_not_clean,
            where_all_can_not_be_synced_at_once_a_stop_is_as_clean,
-           logs_that_find_no_room_are_tried_again_some_at_a_time)
+           logs_that_find_no_room_are_tried_again_some_at_a_time,
+           checkpoints_do_not_hold_the_loop_on_a_slow_disk)
