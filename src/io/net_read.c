@@ -25,8 +25,8 @@ bool net_may_unpark(const struct io_net *net)
 }
 
 /* What is begun can only be freed when it is whole, and for that it needs more than it is charged
- * for as yet: one connection after the other gets it, so that all of them together take no more than
- * the budget and two frames: the last that began to grow under it, and this one. */
+ * for as yet: one connection after the other gets it, so that all of them together take no more
+ * than the budget and two frames: the last that began to grow under it, and this one. */
 static void net_let_grow(struct net_conn *conn)
 {
     conn->net->grower = conn;
