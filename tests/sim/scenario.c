@@ -52,9 +52,11 @@ static uint64_t partitions_fault(struct sim_run *run)
         fault_heal(run);
     else if (draw < 76)
         fault_weather(run);
-    else if (draw < 84)
+    else if (draw < 80)
         fault_ghost(run, any_leader(run));
-    else if (draw < 89)
+    else if (draw < 85)
+        fault_late_answer(run);
+    else if (draw < 90)
         fault_stop(run, any_node(run));
     else if (draw < 93)
         fault_stuck_actor(run, any_node(run));
@@ -72,9 +74,14 @@ static uint64_t observers_fault(struct sim_run *run)
     unsigned observers = run->node_count - run->voter_count;
     struct sim_node *observer =
         run->nodes[run->voter_count + (unsigned)rng_below(&run->rng, observers)];
-    if (draw < 30)
+    if (draw < 12) {
+        fault_heal(run);
+        fault_heir(run);
+        return ms_between(run, 6000, 8000);
+    }
+    if (draw < 34)
         fault_stop(run, observer);
-    else if (draw < 40)
+    else if (draw < 42)
         fault_stop(run, any_node(run));
     else if (draw < 48)
         fault_isolate(run, (unsigned)observer->id - 1);
@@ -86,6 +93,8 @@ static uint64_t observers_fault(struct sim_run *run)
         fault_image_lag(run, any_node(run));
     else if (draw < 75)
         fault_ghost(run, any_leader(run));
+    else if (draw < 78)
+        fault_late_answer(run);
     else if (draw < 94)
         fault_heal(run);
     else
@@ -103,11 +112,15 @@ static uint64_t loose_fault(struct sim_run *run)
         fault_zombie(run);
         return ms_between(run, 12000, 16000);
     }
-    if (draw < 40)
+    if (draw < 38) {
+        fault_late_proposal(run);
+        return ms_between(run, 3500, 5000);
+    }
+    if (draw < 50)
         fault_blackout(run);
-    else if (draw < 60)
+    else if (draw < 65)
         fault_stop(run, any_leader(run));
-    else if (draw < 70)
+    else if (draw < 72)
         fault_slow_link(run, a, b);
     else if (draw < 85)
         fault_slow_disk(run, any_node(run));
@@ -167,7 +180,7 @@ static uint64_t disks_fault(struct sim_run *run)
     return ms_between(run, 500, 8000);
 }
 
-static void rough_setup(struct sim_run *run)
+void rough_setup(struct sim_run *run)
 {
     for (unsigned i = 0; i < run->node_count; i++) {
         struct sim_host *host = run->nodes[i]->host;
@@ -229,7 +242,7 @@ static const struct scenario scenarios[] = {
      .what = "five nodes, three voters at first: they change while nodes die and links break",
      .nodes = 5,
      .voters = 3,
-     .setup = rough_setup,
+     .setup = membership_setup,
      .fault = membership_fault},
     {.name = "mixed",
      .what = "five nodes: faults of all other scenarios, in a mix that the seed draws",

@@ -20,7 +20,10 @@ struct scenario {
 /* scenario_full.c */
 void full_setup(struct sim_run *run);
 uint64_t full_fault(struct sim_run *run);
+/* Clocks, disks and network as they are: what most scenarios begin with. */
+void rough_setup(struct sim_run *run);
 /* scenario_membership.c */
+void membership_setup(struct sim_run *run);
 uint64_t membership_fault(struct sim_run *run);
 /* scenario_mixed.c */
 void mixed_setup(struct sim_run *run);

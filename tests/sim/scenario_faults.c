@@ -1,5 +1,7 @@
 #include "sim/scenario_faults.h"
 
+#include <stdlib.h>
+
 #include "sim/check.h"
 #include "sim/sim_load.h"
 
@@ -30,6 +32,22 @@ struct sim_node *the_controller(struct sim_run *run)
     struct sim_node *any = run->nodes[rng_below(&run->rng, run->voter_count)];
     struct sim_node *controller = check_quorum_controller(run->quorum);
     return controller == NULL ? any : controller;
+}
+
+void ask_controller(struct sim_node *controller, uint16_t method, const ProtobufCMessage *message)
+{
+    struct env *env = sim_host_env(controller->host, 0);
+    struct quorum_call *call = calloc(1, sizeof *call);
+    ASSERT(call != NULL);
+    call->message.type = QUORUM_CALL;
+    call->token = UINT64_MAX; /* shard 0 gets the answer, and knows no such call */
+    call->peer = NO_NODE;
+    call->peer_epoch = -1;
+    call->frame = wire_frame(
+        &(struct wire_frame_args){.kind = WIRE_REQUEST, .method = method, .message = message});
+    ASSERT(call->frame != NULL);
+    if (env->mail.post(env->mail.self, RUN_SHARDS, call) != ERR_OK)
+        quorum_message_free(&call->message); /* its mailbox is full: not this time */
 }
 
 /* Often shorter than a broker's session, so that it is back before it was missed (R2). */
@@ -146,7 +164,7 @@ void fault_lose(struct sim_run *run, struct sim_node *node)
 {
     static const char *const folders[] = {"orders-0",      "orders-1",      "orders-2", "orders-3",
                                           "payments.eu-0", "payments.eu-1", "clicks-0", "clicks-1"};
-    bool whole = !node->voter && rng_chance(&run->rng, 500000);
+    bool whole = !node->voter && !node->keeps_disk && rng_chance(&run->rng, 500000);
     const char *folder = whole ? NULL : folders[rng_below(&run->rng, ARRAY_LEN(folders))];
     char why[128];
     if (fault_pending(run) || !check_data_may_lose(run->data, node, folder) ||

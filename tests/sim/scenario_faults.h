@@ -13,6 +13,9 @@ struct sim_node *any_leader(struct sim_run *run);
 /* The active controller, or any voter when there is none. */
 struct sim_node *the_controller(struct sim_run *run);
 
+/* A request, as a broker would forward it; whatever becomes of it, nobody tries again. */
+void ask_controller(struct sim_node *controller, uint16_t method, const ProtobufCMessage *message);
+
 /* ---- processes and machines (scenario_faults.c) ---- */
 void fault_stop(struct sim_run *run, struct sim_node *node); /* kill, or power cut */
 void fault_blackout(struct sim_run *run);
@@ -52,5 +55,9 @@ void fault_ghost(struct sim_run *run, struct sim_node *node);
 void fault_zombie(struct sim_run *run);
 /* The controller is left alone, a voter dies as it comes back, then the new controller. */
 void fault_usurp(struct sim_run *run);
+/* ---- around one change of a leader (scenario_heirs.c) ---- */
+void fault_heir(struct sim_run *run);
+void fault_late_proposal(struct sim_run *run);
+void fault_late_answer(struct sim_run *run);
 
 #endif

@@ -1,27 +1,19 @@
-#include <stdlib.h>
-
 #include "sim/scenario.h"
 #include "sim/scenario_faults.h"
 
-/* The voters change, while nodes die and links break: each change is asked of the active controller,
- * as a broker would forward it, and whatever becomes of it, nobody tries again. */
+/* The voters change, while nodes die and links break: each change is asked of the active
+ * controller. */
 
-enum { NO_TOKEN = -1, TIMEOUT_MS = 4000 };
+enum { TIMEOUT_MS = 4000 };
 
-static void ask(struct sim_node *controller, uint16_t method, const ProtobufCMessage *message)
+void membership_setup(struct sim_run *run)
 {
-    struct env *env = sim_host_env(controller->host, 0);
-    struct quorum_call *call = calloc(1, sizeof *call);
-    ASSERT(call != NULL);
-    call->message.type = QUORUM_CALL;
-    call->token = (uint64_t)NO_TOKEN; /* shard 0 gets the answer, and knows no such call */
-    call->peer = NO_NODE;
-    call->peer_epoch = -1;
-    call->frame = wire_frame(
-        &(struct wire_frame_args){.kind = WIRE_REQUEST, .method = method, .message = message});
-    ASSERT(call->frame != NULL);
-    if (env->mail.post(env->mail.self, RUN_SHARDS, call) != ERR_OK)
-        quorum_message_free(&call->message); /* its mailbox is full: not this time */
+    uint64_t replace_ms = rng_chance(&run->rng, 400000) ? rng_between(&run->rng, 1000, 4000) : 0;
+    rough_setup(run);
+    for (unsigned i = 0; i < run->node_count; i++) {
+        run->nodes[i]->replace_ms = replace_ms;
+        run->nodes[i]->keeps_disk = true;
+    }
 }
 
 static void fault_add_voter(struct sim_run *run, struct sim_node *controller)
@@ -30,9 +22,8 @@ static void fault_add_voter(struct sim_run *run, struct sim_node *controller)
     Karst__AddVoterRequest request = KARST__ADD_VOTER_REQUEST__INIT;
     request.node_id = node->id;
     request.timeout_ms = TIMEOUT_MS;
-    node->voter = true; /* or will be: its disk is not to be swapped from now on */
     sim_say(run, "node %d is asked to make node %d a voter", controller->id, node->id);
-    ask(controller, WIRE_ADD_VOTER, &request.base);
+    ask_controller(controller, WIRE_ADD_VOTER, &request.base);
 }
 
 static void fault_remove_voter(struct sim_run *run, struct sim_node *controller)
@@ -42,7 +33,7 @@ static void fault_remove_voter(struct sim_run *run, struct sim_node *controller)
     request.node_id = node->id;
     request.timeout_ms = TIMEOUT_MS;
     sim_say(run, "node %d is asked to remove the voter %d", controller->id, node->id);
-    ask(controller, WIRE_REMOVE_VOTER, &request.base);
+    ask_controller(controller, WIRE_REMOVE_VOTER, &request.base);
 }
 
 static void fault_change(struct sim_run *run)

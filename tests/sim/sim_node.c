@@ -179,6 +179,7 @@ static void node_configure_quorum(struct sim_node *node)
         .trailing_bytes = 1 << 10,
         .reserve_bytes = node->reserve_bytes,
         .message_bytes = node->raft_bytes,
+        .replace_after_ms = node->replace_ms,
         .log_options = &node->metadata_log,
         .controller = {.session_timeout_ns = ENV_MS(2000),
                        .default_partitions = 1,
@@ -194,6 +195,7 @@ static void node_configure_quorum(struct sim_node *node)
 static bool node_verify(struct sim_node *node, struct env *env)
 {
     struct log_dir_verdict verdict;
+    sim_disk_set_capacity(node->disk, 0); /* who verifies a full disk makes room first */
     if (!node_require(node, log_dir_verify(env, env->disks, &verdict), "log_dir_verify") ||
         !node_require(node, log_dir_take_verified(env->disks, &node->disk_verified),
                       "log_dir_take_verified"))

@@ -17,7 +17,8 @@ struct sim_node {
     struct sim_host *host;
     struct sim_disk *disk;
     node_id_t id;
-    bool voter;
+    bool voter;               /* from the beginning */
+    bool keeps_disk;          /* it may become one: its disk is not to be swapped */
     unsigned life;            /* counts starts */
     uint64_t started_ns;      /* the last one */
     bool expects_exit;        /* what was done to it may make it end itself */
@@ -26,6 +27,7 @@ struct sim_node {
     struct sim_event restart;
     struct uuid directory;
     uint64_t free_bytes_min, reserve_bytes; /* of its configuration (R16) */
+    uint64_t replace_ms;                    /* after which a lost voter is replaced; 0: never */
     uint32_t raft_bytes;                    /* of entries in one message (R22); 0: the default */
     bool disk_swapped;                      /* and not yet registered with the new one */
     /* while up */
