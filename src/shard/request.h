@@ -65,8 +65,8 @@ struct fetch_part {
     /* Kept by the owner until so much is there, or the deadline: the request's, of the whole. */
     uint32_t bytes_min;
     struct frame *records; /* answer: whole batches, records->used bytes; NULL: none */
-    /* The owner's while it waits: what the log held when it last looked, how much more it needs, and
-     * whether it saw all of that. */
+    /* The owner's while it waits: what the log held when it last looked, how much more it needs,
+     * and whether it saw all of that. */
     uint64_t log_bytes, lacks;
     bool saw_all;
 };

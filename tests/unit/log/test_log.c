@@ -1,4 +1,3 @@
-#include "base/crc32c.h"
 #include "log/log_internal.h"
 #include "unit/log/log_lab.h"
 
@@ -71,51 +70,6 @@ START_TEST(appends_that_do_not_fit_the_end_are_refused_and_leave_the_log_good)
     ck_assert_int_eq(log_append(lab.log, &part, 1), ERR_INVALID);
     lab_append(&lab, 1, 20);
     lab_check(&lab);
-    lab_fini(&lab);
-}
-END_TEST
-
-/* Says that it is compressed, and as many records as a batch can have. */
-static void make_packed_batch(uint8_t *bytes, size_t len, offset_t base, leader_epoch_t epoch)
-{
-    memset(bytes, 0xff, len); /* no producer, and a body that nobody unpacks */
-    put_u32(bytes + 8, (uint32_t)len - 12);
-    bytes[16] = 2;
-    put_u16(bytes + 21, 4); /* zstd */
-    put_u32(bytes + 23, INT32_MAX - 1);
-    put_u64(bytes + 27, 1000);
-    put_u64(bytes + 35, 1000);
-    put_u32(bytes + 57, INT32_MAX);
-    put_u32(bytes + 17, crc32c(0, bytes + 21, len - 21));
-    batch_patch(bytes, base, epoch);
-}
-
-START_TEST(no_append_spans_more_offsets_than_a_row_of_the_index_can_tell)
-{
-    enum { LEN = 500000, COUNT = 4 };
-    lab_init(&lab, 4);
-    lab_open(&lab, false);
-    uint8_t *bytes = malloc((size_t)LEN * COUNT);
-    for (size_t i = 0; i < COUNT; i++)
-        make_packed_batch(bytes + i * LEN, LEN, (offset_t)i * INT32_MAX, 4);
-    struct iovec part = {.iov_base = bytes, .iov_len = (size_t)LEN * COUNT};
-    ck_assert_int_eq(log_append(lab.log, &part, 1), ERR_INVALID);
-    ck_assert_int_eq(log_failure(lab.log), ERR_OK);
-    for (size_t i = 0; i < COUNT; i++) {
-        part = (struct iovec){bytes + i * LEN, LEN};
-        ck_assert_int_eq(log_append(lab.log, &part, 1), ERR_OK);
-    }
-    ck_assert_int_eq(log_end(lab.log), (offset_t)COUNT * INT32_MAX);
-    ck_assert_int_eq(log_close(lab.log, true), ERR_OK);
-    lab.log = NULL;
-    ck_assert_int_eq(lab_try_open(&lab, true), ERR_OK);
-    make_packed_batch(bytes, LEN, log_end(lab.log), 4);
-    part = (struct iovec){bytes, LEN};
-    ck_assert_int_eq(log_append(lab.log, &part, 1), ERR_OK);
-    struct frame *frame = lab_read(&lab, (offset_t)COUNT * INT32_MAX + 7, log_end(lab.log), 1);
-    ck_assert_uint_eq(frame->used, LEN);
-    frame_unref(frame);
-    free(bytes);
     lab_fini(&lab);
 }
 END_TEST
@@ -503,156 +457,6 @@ START_TEST(a_disk_that_takes_no_sync_is_told_from_the_loop)
 }
 END_TEST
 
-START_TEST(a_failed_write_is_mended_by_truncation_to_the_old_end) /* R19 */
-{
-    lab_init(&lab, 14);
-    lab_open(&lab, false);
-    for (int i = 0; i < 5; i++)
-        lab_append(&lab, 2, 300);
-    lab_flush(&lab);
-    sim_disk_fail_write(lab.disk, 1, ERR_IO);
-    ck_assert_int_eq(lab_try_append(&lab, 2, 300), ERR_KAFKA_STORAGE_ERROR);
-    ck_assert_int_eq(log_end(lab.log), 10);
-    ck_assert_int_eq(lab_try_append(&lab, 2, 300), ERR_KAFKA_STORAGE_ERROR);
-    lab_model_cut(&lab, 10);
-    ck_assert_int_eq(log_failure(lab.log), ERR_KAFKA_STORAGE_ERROR);
-    ck_assert_int_eq(log_truncate(lab.log, log_end(lab.log)), ERR_OK);
-    ck_assert_int_eq(log_failure(lab.log), ERR_OK);
-    lab_append(&lab, 2, 300);
-    lab_flush(&lab);
-    lab_check(&lab);
-    lab_kill(&lab);
-    lab_open(&lab, false);
-    lab_check(&lab);
-    lab_fini(&lab);
-}
-END_TEST
-
-START_TEST(a_full_disk_refuses_appends_and_goes_on_when_there_is_room) /* R16 */
-{
-    lab_init(&lab, 15);
-    lab.options.free_bytes_min = 16384;
-    lab_open(&lab, false);
-    sim_disk_set_capacity(lab.disk, 128 * 1024);
-    err_t err;
-    while ((err = lab_try_append(&lab, 2, 300)) == ERR_OK)
-        lab_flush(&lab);
-    ck_assert_int_eq(err, ERR_NOT_ENOUGH_SPACE);
-    uint64_t left;
-    ck_assert_int_eq(lab.view.env.free_bytes(lab.view.env.self, &left), ERR_OK);
-    ck_assert_uint_ge(left, 8192); /* the floor, but for indexes and checkpoints */
-    lab_model_cut(&lab, log_end(lab.log));
-    lab_check(&lab); /* reads go on */
-    ck_assert_int_eq(log_truncate(lab.log, log_end(lab.log)), ERR_OK);
-    ck_assert_int_eq(lab_try_append(&lab, 2, 300), ERR_NOT_ENOUGH_SPACE);
-    lab_model_cut(&lab, log_end(lab.log));
-    sim_disk_set_capacity(lab.disk, 0);
-    ck_assert_int_eq(log_truncate(lab.log, log_end(lab.log)), ERR_OK);
-    lab_append(&lab, 2, 300);
-    lab_flush(&lab);
-    lab_check(&lab);
-    lab_fini(&lab);
-}
-END_TEST
-
-static err_t see(void *context, const struct batch_info *info, const uint8_t *batch)
-{
-    (void)context;
-    (void)info;
-    (void)batch;
-    return ERR_OK;
-}
-
-/* Over some rolls, with the nth call of the disk that finds no room; false: there was none so late. */
-static bool roll_with_failure(uint64_t nth)
-{
-    lab_init(&lab, 40);
-    lab_open(&lab, false);
-    faults_arm(FAULTS_DISK, nth, ERR_NOT_ENOUGH_SPACE);
-    for (int i = 0; i < 60; i++) {
-        err_t err = lab_try_append(&lab, 2, 200);
-        if (err != ERR_OK) {
-            ck_assert_int_eq(err, ERR_NOT_ENOUGH_SPACE);
-            lab_model_cut(&lab, log_end(lab.log));
-            ck_assert_int_eq(log_truncate(lab.log, log_end(lab.log)), ERR_OK);
-            lab_append(&lab, 2, 200);
-        }
-        log_flush(lab.log);
-        lab_pump(&lab);
-        if (lab.told_err != ERR_OK)
-            break; /* a sync that finds no room ends the log (R14) */
-    }
-    bool met = faults_disarm();
-    if (lab.told_err == ERR_OK) {
-        lab_check(&lab);
-        ck_assert_int_eq(log_checkpoint(lab.log), ERR_OK);
-        lab_power_cut(&lab);
-        lab_open(&lab, false);
-        lab_check(&lab);
-        ck_assert_int_eq(log_walk(lab.log, 0, see, NULL), ERR_OK);
-    }
-    lab_fini(&lab);
-    return met;
-}
-
-START_TEST(a_disk_that_is_full_at_any_step_of_a_roll_is_overcome) /* R16, R19 */
-{
-    uint64_t nth = 1;
-    while (roll_with_failure(nth))
-        nth++;
-    ck_assert_uint_gt(nth, 100); /* else there were no rolls */
-}
-END_TEST
-
-START_TEST(an_append_that_finds_no_room_costs_no_sync) /* R16 */
-{
-    lab_init(&lab, 41);
-    lab.options.free_bytes_min = 16384;
-    lab_open(&lab, false);
-    sim_disk_set_capacity(lab.disk, 128 * 1024);
-    while (lab_try_append(&lab, 2, 300) == ERR_OK)
-        lab_flush(&lab);
-    const uint64_t syncs = sim_disk_counters(lab.disk)->syncs;
-    for (int i = 0; i < 100; i++) {
-        ck_assert_int_eq(lab_try_append(&lab, 2, 300), ERR_NOT_ENOUGH_SPACE);
-        lab_model_cut(&lab, log_end(lab.log));
-        /* As the replica does, which does not know what was begun (R19). */
-        ck_assert_int_eq(log_truncate(lab.log, log_end(lab.log)), ERR_OK);
-    }
-    ck_assert_uint_eq(sim_disk_counters(lab.disk)->syncs, syncs);
-    lab_fini(&lab);
-}
-END_TEST
-
-START_TEST(the_metadata_log_appends_into_zeros_on_a_full_disk) /* R16, R24 */
-{
-    lab_init(&lab, 16);
-    lab.options.written_zeros = true;
-    lab.options.preallocate_bytes = 8192;
-    lab.options.segment_bytes = 1 << 20;
-    lab_open(&lab, false);
-    lab_append(&lab, 1, 100);
-    sim_disk_set_capacity(lab.disk, 1); /* not one block more */
-    size_t appended = 0;
-    while (lab_try_append(&lab, 1, 100) == ERR_OK) {
-        appended++;
-        lab_flush(&lab);
-    }
-    ck_assert_uint_ge(appended * lab.batches[0].len, 4096);
-    lab_model_cut(&lab, log_end(lab.log));
-    ck_assert_int_eq(log_truncate(lab.log, log_end(lab.log)), ERR_OK);
-    ck_assert_int_eq(log_truncate(lab.log, 3), ERR_OK);
-    lab_model_cut(&lab, 3);
-    lab_append(&lab, 1, 100);
-    lab_flush(&lab);
-    lab_power_cut(&lab);
-    lab_open(&lab, false);
-    ck_assert_int_eq(log_end(lab.log), 4);
-    lab_check(&lab);
-    lab_fini(&lab);
-}
-END_TEST
-
 START_TEST(epochs_answer_as_kip_279_says) /* R9 */
 {
     leader_epoch_t epoch;
@@ -766,62 +570,6 @@ START_TEST(reset_starts_empty_anywhere)
 }
 END_TEST
 
-START_TEST(a_bad_or_missing_index_is_made_again)
-{
-    static const char name[] = "orders-0/00000000000000000000.index";
-    lab_init(&lab, 21);
-    lab_open(&lab, false);
-    for (int i = 0; i < 200; i++)
-        lab_append(&lab, 1, 100);
-    lab_flush(&lab);
-    for (uint64_t at = 0; at < 200; at += 7) {
-        ck_assert_int_eq(sim_disk_rot(lab.disk, name, at, 0x55), ERR_OK);
-        lab_check(&lab);
-    }
-    ck_assert_int_eq(sim_disk_lose(lab.disk, name), ERR_OK);
-    lab_check(&lab);
-    ck_assert_int_eq(log_close(lab.log, true), ERR_OK);
-    lab.log = NULL;
-    lab_open(&lab, true);
-    lab_check(&lab);
-    lab_fini(&lab);
-}
-END_TEST
-
-static uint64_t reads;
-
-static err_t count_read(void *self, env_file file, uint64_t at, void *into, size_t bytes,
-                        size_t *ret_bytes)
-{
-    const struct faults_disk *faulty = self;
-    reads++;
-    return faulty->inner->read(faulty->inner->self, file, at, into, bytes, ret_bytes);
-}
-
-START_TEST(a_long_index_is_read_in_large_pieces_by_cuts_and_starts)
-{
-    enum { BATCHES = 3000 };
-    lab_init(&lab, 42);
-    lab.options.segment_bytes = 4 << 20;
-    lab_open(&lab, false);
-    for (int i = 0; i < BATCHES; i++)
-        lab_append(&lab, 1, 300); /* a row for each */
-    lab_flush(&lab);
-    lab.faulty.env.read = count_read;
-    reads = 0;
-    ck_assert_int_eq(log_truncate(lab.log, BATCHES - 1), ERR_OK);
-    ck_assert_uint_lt(reads, BATCHES / 10);
-    lab_model_cut(&lab, BATCHES - 1);
-    ck_assert_int_eq(log_checkpoint(lab.log), ERR_OK);
-    lab_kill(&lab);
-    reads = 0;
-    lab_open(&lab, false);
-    ck_assert_uint_lt(reads, BATCHES / 10);
-    lab_check(&lab);
-    lab_fini(&lab);
-}
-END_TEST
-
 START_TEST(another_topic_s_folder_is_refused)
 {
     lab_init(&lab, 22);
@@ -924,7 +672,6 @@ END_TEST
 CHECK_MAIN("log/log", what_is_appended_is_read_back_across_rolls,
            reads_hold_whole_batches_within_bytes_and_limit,
            appends_that_do_not_fit_the_end_are_refused_and_leave_the_log_good,
-           no_append_spans_more_offsets_than_a_row_of_the_index_can_tell,
            flushed_end_waits_for_the_round_and_later_appends_join_the_next,
            a_completion_older_than_a_truncation_raises_nothing,
            truncation_rounds_down_forgets_epochs_and_survives_a_power_cut,
@@ -938,16 +685,9 @@ CHECK_MAIN("log/log", what_is_appended_is_read_back_across_rolls,
            a_stop_cut_short_anywhere_keeps_what_was_flushed,
            a_checkpoint_gives_the_descriptor_of_an_idle_log_back,
            an_epoch_cut_away_is_not_believed_after_a_clean_stop,
-           a_disk_that_takes_no_sync_is_told_from_the_loop,
-           a_failed_write_is_mended_by_truncation_to_the_old_end,
-           a_full_disk_refuses_appends_and_goes_on_when_there_is_room,
-           a_disk_that_is_full_at_any_step_of_a_roll_is_overcome,
-           an_append_that_finds_no_room_costs_no_sync,
-           the_metadata_log_appends_into_zeros_on_a_full_disk, epochs_answer_as_kip_279_says,
+           a_disk_that_takes_no_sync_is_told_from_the_loop, epochs_answer_as_kip_279_says,
            epochs_below_the_recovery_point_survive, drop_prefix_deletes_whole_segments_and_survives,
-           reset_starts_empty_anywhere, a_bad_or_missing_index_is_made_again,
-           a_long_index_is_read_in_large_pieces_by_cuts_and_starts,
-           another_topic_s_folder_is_refused,
+           reset_starts_empty_anywhere, another_topic_s_folder_is_refused,
            a_missing_folder_is_not_made_again_where_it_must_exist,
            a_log_closed_during_a_round_ends_with_it, a_segment_file_is_scanned_offline,
            rot_is_never_served)

@@ -308,8 +308,8 @@ START_TEST(a_full_mailbox_stops_the_reading_and_loses_nothing)
 }
 END_TEST
 
-/* A shard that waits for its disk must cost the node neither its place in the quorum nor, where that
- * leads, the others theirs: raft's frames and heartbeats come on brokers' connections. */
+/* A shard that waits for its disk must cost the node neither its place in the quorum nor, where
+ * that leads, the others theirs: raft's frames and heartbeats come on brokers' connections. */
 START_TEST(a_full_mailbox_stops_nothing_that_brokers_say)
 {
     setup(2);
