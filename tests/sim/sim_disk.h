@@ -7,9 +7,9 @@
  * The model: a page is 4 KiB, eight sectors. At a power cut each sector that was not synced
  * survives or not by itself, drawn from the seed, so that writes are torn and reordered within and
  * across files. Names and sizes are one ordered journal, of which a drawn prefix survives (ext4,
- * ordered), or in the stricter mode a prefix of each directory's and each file's own; sync_names
- * makes one directory's names durable, sync one file's bytes and size, neither the other's; sync_all
- * all of them. After a failed sync the pages are clean, the old bytes are on the disk, and every later
+ * ordered), or, stricter, a prefix of each directory's and each file's own. sync_names makes one
+ * directory's names durable, sync one file's bytes and size, neither the other's; sync_all all of
+ * them. After a failed sync the pages are clean, the old bytes are on the disk, and every later
  * sync fails until the process is started again (R14).
  *
  * Ownership: the disk outlives its views and the node; file ids end with the node's life.
