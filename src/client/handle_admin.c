@@ -338,6 +338,7 @@ int karst_topics_describe(struct karst *karst, const char *const *names, size_t 
         arena_fini(&call.arena);
         return err;
     }
+    ASSERT(result != NULL);
     result->arena = call.arena;
     *ret_topics = &result->topics;
     return ERR_OK;
@@ -447,6 +448,7 @@ int karst_cluster_describe(struct karst *karst, int timeout_ms, struct karst_clu
         arena_fini(&call.arena);
         return err;
     }
+    ASSERT(result != NULL);
     result->arena = call.arena;
     *ret_cluster = &result->cluster;
     return ERR_OK;

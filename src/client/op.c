@@ -89,6 +89,7 @@ static void client_op_done(struct client *client, struct client_call *call, err_
     if (op == NULL)
         return;
     op->call = NULL;
+    ASSERT(reply != NULL || err != ERR_OK);
     const char *sentence = client->said;
     bool again = err_retriable(err);
     if (reply != NULL)

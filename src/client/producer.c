@@ -721,6 +721,7 @@ static void client_id_done(struct client *client, struct client_call *call, err_
                            const struct client_reply *reply)
 {
     free(call);
+    ASSERT(reply != NULL || err != ERR_OK);
     client->id_in_flight = false;
     const Karst__InitProducerIdReply *message =
         reply == NULL ? NULL : (const Karst__InitProducerIdReply *)reply->message;

@@ -376,6 +376,7 @@ void image_put_broker(struct image *image, struct broker *broker)
     struct broker_set *before = image->brokers;
     size_t had = before == NULL ? 0 : before->count;
     size_t place = broker_place(before, broker->pub.id);
+    ASSERT(place <= had);
     size_t replaced = place < had && before->at[place]->pub.id == broker->pub.id;
     struct broker_set *after = metadata_alloc(sizeof(*after) + (had + 1) * sizeof(after->at[0]));
     shared_init(&after->shared, broker_set_destroy);

@@ -279,11 +279,10 @@ static enum codec_verdict rpc_hello(struct shard *shard, struct session *session
         said.node = hello->node_id;
         said.broker_epoch = hello->broker_epoch;
         said.cluster_known = hello->has_cluster_id;
-        if (hello->magic != WIRE_HELLO_MAGIC)
-            err = ERR_INVALID_REQUEST;
-        else if (hello->version != WIRE_VERSION)
+        if (hello->magic == WIRE_HELLO_MAGIC && hello->version != WIRE_VERSION)
             err = ERR_UNSUPPORTED_VERSION;
-        else if ((said.cluster_known && !wire_get_uuid(&hello->cluster_id, &said.cluster_id)) ||
+        else if (hello->magic != WIRE_HELLO_MAGIC ||
+                 (said.cluster_known && !wire_get_uuid(&hello->cluster_id, &said.cluster_id)) ||
                  (hello->has_incarnation && !wire_get_uuid(&hello->incarnation, &said.incarnation)))
             err = ERR_INVALID_REQUEST;
     }
