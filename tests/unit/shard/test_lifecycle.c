@@ -49,6 +49,23 @@ START_TEST(heartbeats_tell_the_offset_that_all_shards_have)
 }
 END_TEST
 
+START_TEST(heartbeats_tell_the_offset_of_the_slowest_shard)
+{
+    setup(1, 1);
+    int64_t before = image_offset(lab.image);
+    sim_actor_pause(lab.nodes[0].host, 1, ENV_MS(1000));
+    struct record_list records;
+    record_list_init(&records);
+    lab_config(&records, 1, "retention.ms", "1000");
+    lab_publish(&lab, &records);
+    lab_run(&lab, 600);
+    ck_assert_int_eq(lab.nodes[0].heartbeat_offset, before);
+    lab_run(&lab, 900);
+    ck_assert_int_eq(lab.nodes[0].heartbeat_offset, image_offset(lab.image));
+    lab_fini(&lab);
+}
+END_TEST
+
 START_TEST(the_lease_ends_with_the_session_after_the_last_answered_heartbeat)
 {
     setup(2, 2);
@@ -445,6 +462,7 @@ END_TEST
 
 CHECK_MAIN("shard/lifecycle", a_broker_registers_and_all_its_shards_have_the_lease,
            heartbeats_tell_the_offset_that_all_shards_have,
+           heartbeats_tell_the_offset_of_the_slowest_shard,
            the_lease_ends_with_the_session_after_the_last_answered_heartbeat,
            a_controller_that_may_be_deposed_renews_no_lease, a_fenced_broker_has_no_lease,
            a_fenced_broker_tells_at_once_that_it_has_caught_up,
