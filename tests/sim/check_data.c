@@ -117,6 +117,8 @@ static void part_committed(struct check_data *data, struct truth *part,
         (void)snprintf(isr + strlen(isr), sizeof isr - strlen(isr), " %d", now->isr[i]);
     sim_say(data->run, "committed: %s-%d leader %d epoch %d/%d isr%s", part->topic, part->id.index,
             now->leader, now->leader_epoch, now->partition_epoch, isr);
+    if (now->leader != NO_NODE && now->leader_epoch < EPOCHS_MAX)
+        part->elected[now->leader_epoch] = now->leader;
     const struct image_partition before = part->committed;
     part->committed = *now;
     if (part->known)
@@ -327,7 +329,22 @@ static void replica_first_look(struct check_data *data, const struct truth *part
         sim_fail(data->run, "what was cut off stays cut off",
                  "%s-%d on node %d: ends at %" PRId64 " after a restart, it ended at %" PRId64,
                  part->topic, part->id.index, node->id, view->end, replica->end);
-    *replica = (struct held){.seen = true, .life = node->life, .lost = replica->lost};
+    *replica = (struct held){.seen = true,
+                             .life = node->life,
+                             .lost = replica->lost,
+                             .leader_epoch = view->leader_epoch};
+}
+
+/* In this turn, or at its begin: a leader may be made, move the high watermark, tell of it, and be
+ * deposed in a single one. */
+static bool replica_led(const struct truth *part, const struct held *replica,
+                        const struct sim_node *node, const struct partition_view *view)
+{
+    bool led = view->leading || replica->leading;
+    for (leader_epoch_t e = replica->leader_epoch + 1; e <= view->leader_epoch && e < EPOCHS_MAX;
+         e++)
+        led = led || part->elected[e] == node->id;
+    return led;
 }
 
 static void replica_leads(struct check_data *data, struct truth *part, const struct sim_node *node,
@@ -381,6 +398,7 @@ static void replica_look(struct check_data *data, struct truth *part, struct sim
     replica->last_epoch = log == NULL ? -1 : log_last_epoch(log);
     if (check_unclean_skips(data, part, node, &view)) {
         replica->leading = view.leading;
+        replica->leader_epoch = view.leader_epoch;
         replica->hw = view.high_watermark;
         return;
     }
@@ -393,10 +411,10 @@ static void replica_look(struct check_data *data, struct truth *part, struct sim
                  "%s-%d on node %d: end %" PRId64 " flushed %" PRId64 " high watermark %" PRId64,
                  part->topic, part->id.index, node->id, view.end, view.flushed_end,
                  view.high_watermark);
-    /* A leader may have moved it, told of it, and been deposed in one turn. */
-    bool led = view.leading || replica->leading;
+    bool led = replica_led(part, replica, node, &view);
     bool leads_more = led && view.high_watermark > part->truth_end;
     replica->leading = view.leading;
+    replica->leader_epoch = view.leader_epoch;
     replica->hw = view.high_watermark;
     replica_counted(&data->run->counters, replica, &view);
     if (view.leading)

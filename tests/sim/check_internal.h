@@ -25,6 +25,7 @@ struct held {
     unsigned life;
     bool leading;
     leader_epoch_t last_epoch; /* of its log */
+    leader_epoch_t leader_epoch;
     offset_t end, durable, hw;
     offset_t verified;          /* its log equals the truth up to here, in this life */
     uint64_t truncations, torn; /* counters of this life, already summed */
@@ -43,6 +44,7 @@ struct truth {
     size_t truth_count, truth_capacity;
     offset_t truth_end;
     node_id_t leader_of[EPOCHS_MAX];  /* by leader epoch; 0: nobody yet */
+    node_id_t elected[EPOCHS_MAX];    /* the same, as committed: it may not know it yet */
     struct image_partition committed; /* newest */
     bool known;
     struct held replicas[RUN_NODES_MAX];
