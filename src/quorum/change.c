@@ -18,7 +18,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "base/canary.h"
 #include "base/logger.h"
 #include "quorum/internal.h"
 
@@ -386,8 +385,6 @@ static bool caught_up(struct quorum *quorum, const struct member *member)
 {
     struct change *change = &quorum->leader.change;
     uint64_t now_ns = env_now(quorum->env);
-    if (CANARY("quorum_promotes_at_once"))
-        return true;
     if (change->round_index != 0 && match_index(quorum, member->id) < change->round_index)
         return false;
     bool quick = change->round_index != 0 &&

@@ -5,6 +5,7 @@ usage: planted.py ROOT                        the table has a row for each, and 
        planted.py ROOT --absent PROGRAM...    none of them is in what users get
        planted.py ROOT --present PROGRAM...   in a build with canaries, all of them are
 """
+import glob
 import os
 import re
 import sys
@@ -37,6 +38,15 @@ def in_table(root):
     return rows
 
 
+def has_test(root, program, test):
+    for path in glob.glob(os.path.join(root, "tests", "unit", "*", "test_*.c")):
+        folder, file = path.split(os.sep)[-2:]
+        if f"{folder}_{file[len('test_'):-len('.c')]}" == program:
+            with open(path, encoding="utf-8") as text:
+                return f"START_TEST({test})" in text.read()
+    return False
+
+
 def check_table(root):
     names, rows = in_source(root), in_table(root)
     wrong = []
@@ -45,8 +55,11 @@ def check_table(root):
     wrong += [f"{TABLE}: src has no canary {name}" for name in listed if name not in names]
     wrong += [f"{TABLE}: two rows for {name}" for name in set(listed) if listed.count(name) > 1]
     for name, _, found_by in rows:
-        if not re.match(r"(sim [a-z0-9]+ \d+|unit [a-z_]+ [a-z0-9_]+|fuzz [a-z]+)$", found_by):
+        form = r"(sim [a-z0-9]+ \d+|unit [a-z_]+ [a-z0-9_]+|(fuzz|asan) [a-z]+)$"
+        if not re.match(form, found_by):
             wrong.append(f"{TABLE}: {name}: what is '{found_by}'?")
+        elif found_by.startswith("unit ") and not has_test(root, *found_by.split()[1:]):
+            wrong.append(f"{TABLE}: {name}: there is no test '{found_by}'")
     broken = {rule for _, rules, _ in rows for rule in re.findall(r"R\d+", rules)}
     wrong += [f"{TABLE}: no canary breaks {rule}" for rule in RULES if rule not in broken]
     return wrong

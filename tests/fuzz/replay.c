@@ -76,6 +76,8 @@ int main(int argc, char **argv)
     size_t changes = files == 0 ? 0 : REPLAY_CHANGES_ALL / files;
     if (changes > REPLAY_CHANGES)
         changes = REPLAY_CHANGES;
+    if (getenv("KARST_CHANGES") != NULL)
+        changes = strtoull(getenv("KARST_CHANGES"), NULL, 0); /* of each file */
     for (struct dirent *entry; (entry = readdir(corpus)) != NULL;) {
         if (entry->d_name[0] == '.')
             continue;
