@@ -40,8 +40,9 @@ struct io_config {
     size_t listener_count;
     uint32_t frame_bytes_max; /* socket.request.max.bytes; what a frame's length may say. Over it:
                                  the connection closes with ERR_INVALID_REQUEST */
-    uint64_t budget_bytes; /* queued.max.request.bytes, of all shards. A shard over its part reads
-                              only the frames that it has begun */
+    uint64_t budget_bytes; /* queued.max.request.bytes, of all shards. A shard over its part ends
+                              the frames that it has begun, one at a time; when none ends for 2 s,
+                              the largest of them is given up with its connection */
     uint32_t output_bytes_max; /* of a connection; over it its reads pause until half is sent */
     uint32_t stall_ms;         /* a peer that reads nothing of its output, or sends nothing of the
                                   frame it has begun, for so long is closed */
