@@ -72,6 +72,7 @@ void ends_asked(struct shard *shard, const Karst__HeartbeatReply *reply)
 static void end_drop(struct lifecycle *life)
 {
     struct list_node *node = list_pop_front(&life->ends);
+    ASSERT(node != NULL);
     life->end_count--;
     free(list_entry(node, struct shard_end, link));
 }
