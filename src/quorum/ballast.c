@@ -144,6 +144,12 @@ static err_t wrap_list(void *self, const char *directory,
     return b->inner.list(b->inner.self, directory, each, context);
 }
 
+static uint64_t wrap_sync_age_ns(void *self)
+{
+    struct ballast *b = self;
+    return b->inner.sync_age_ns == NULL ? 0 : b->inner.sync_age_ns(b->inner.self);
+}
+
 static err_t wrap_drop_cache(void *self, env_file file)
 {
     struct ballast *b = self;
@@ -179,11 +185,12 @@ static const struct env_disk wrapped = {
     .unlink = wrap_unlink,
     .list = wrap_list,
     .free_bytes = wrap_free_bytes,
+    .sync_age_ns = wrap_sync_age_ns,
     .drop_cache = wrap_drop_cache,
     .close = wrap_close,
     .is_offline = wrap_is_offline,
 };
-static_assert(sizeof(struct env_disk) == 20 * sizeof(void *), "each function is wrapped");
+static_assert(sizeof(struct env_disk) == 21 * sizeof(void *), "each function is wrapped");
 
 /* ---- life ---- */
 

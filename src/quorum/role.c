@@ -117,15 +117,23 @@ static struct members loaded_members(const struct store_loaded *loaded)
     return members;
 }
 
-/* libraft lets the only voter lead again in the term that it led before it was restarted. Two lives
- * in one term are two histories under one name: it takes a new term, as if it had held an election.
- */
-static err_t own_term_alone(const struct quorum *quorum, const struct members *members,
-                            struct vote_file *vote)
+/* Who was an observer meanwhile has entries of later terms than it ever voted in; a term below that
+ * of its last entry must not be its own.
+ *
+ * And libraft lets the only voter lead again in the term that it led before it was restarted. Two
+ * lives in one term are two histories under one name: it takes a new term, as if it had held an
+ * election. */
+static err_t settle_term(const struct quorum *quorum, const struct members *members,
+                         struct vote_file *vote)
 {
+    const struct store *store = &quorum->observer.store;
     const struct member *self = members_find(members, quorum->config->node);
-    if (self->role != RAFT_VOTER || members_voters(members) > 1)
-        return ERR_OK;
+    uint64_t logged = store_term(store, store_last(store));
+    err_t err = ERR_OK;
+    if (vote->term < logged)
+        err = vote_write(vote, logged, 0);
+    if (err != ERR_OK || self->role != RAFT_VOTER || members_voters(members) > 1)
+        return err;
     return vote_write(vote, vote->term + 1, self->id);
 }
 
@@ -149,7 +157,7 @@ static err_t open_store(struct quorum *quorum, struct store *store, struct store
 static err_t load_server(struct quorum *quorum, const struct members *members,
                          struct vote_file *vote)
 {
-    err_t err = own_term_alone(quorum, members, vote);
+    err_t err = settle_term(quorum, members, vote);
     quorum->voter = true;
     quorum->io.store = quorum->observer.store;
     quorum->io.loaded = quorum->loaded;

@@ -209,6 +209,40 @@ START_TEST(a_voter_that_was_removed_while_it_was_away_observes)
 }
 END_TEST
 
+/* As an observer it has seen later terms than it voted in; it is named again while it is down, as
+ * the last entry of its log says, and comes back as a server. */
+START_TEST(a_server_that_observed_meanwhile_has_no_older_term_than_its_log)
+{
+    struct lab *lab = lab_of(3, 0, 0);
+    unsigned node = ((unsigned)lab_leader(lab) + 1) % 3;
+    uint64_t term = lab_look(lab, node).term;
+    ck_assert_int_eq(drop(lab, node), ERR_OK);
+    must_settle(lab);
+    for (unsigned i = 0; i < 3; i++) {
+        unsigned leader = (unsigned)lab_leader(lab);
+        lab_stop(lab, leader, true);
+        lab_start(lab, leader);
+        lab_run_ms(lab, 2000);
+        lab_commit(lab);
+    }
+    must_settle(lab);
+    unsigned leader = (unsigned)lab_leader(lab);
+    ck_assert_uint_gt(lab_look(lab, leader).term, term);
+    lab_ask_change(lab, leader, WIRE_ADD_VOTER, node, TIMEOUT_MS);
+    for (unsigned ms = 0; ms < 500 && lab_role(lab, node, node) < 0; ms++)
+        lab_run_ms(lab, 1);
+    lab_run_ms(lab, 8); /* its flush; seldom its next look at who it is */
+    lab_stop(lab, node, true);
+    lab_cut(lab, node, true);
+    lab_start(lab, node);
+    ck_assert(lab_look(lab, node).voter);
+    ck_assert_uint_ge(lab_look(lab, node).term, lab_look(lab, leader).term);
+    lab_heal(lab);
+    must_settle(lab);
+    lab_free(lab);
+}
+END_TEST
+
 /* ---- what is refused ---- */
 
 START_TEST(what_would_be_wrong_is_refused)
@@ -463,8 +497,9 @@ END_TEST
 CHECK_MAIN("quorum/change", observers_become_voters_without_a_restart_and_stay_so,
            a_leader_hands_over_before_it_is_removed, all_first_voters_can_be_replaced,
            one_voter_becomes_three_and_one_again,
-           a_voter_that_was_removed_while_it_was_away_observes, what_would_be_wrong_is_refused,
-           a_voter_with_another_disk_is_another_voter,
+           a_voter_that_was_removed_while_it_was_away_observes,
+           a_server_that_observed_meanwhile_has_no_older_term_than_its_log,
+           what_would_be_wrong_is_refused, a_voter_with_another_disk_is_another_voter,
            who_does_not_catch_up_is_no_server_in_the_end, what_nobody_ends_is_undone,
            an_observer_takes_a_lost_voters_place, a_voter_that_is_back_in_time_keeps_its_place,
            without_an_observer_a_lost_voter_stays, changes_under_load,
