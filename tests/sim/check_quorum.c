@@ -65,7 +65,8 @@ static void check_term(struct check_quorum *check, const struct sim_node *node,
     if (view->voter && view->term < member->term)
         sim_fail(check->run, "a voter's term never falls", "node %d: %" PRIu64 " after %" PRIu64,
                  node->id, view->term, member->term);
-    member->term = view->term;
+    if (view->voter)
+        member->term = view->term; /* an observer only tells what it hears */
     if (!view->leader || view->term >= TERMS_MAX)
         return;
     node_id_t *leader = &check->leader_of[view->term];
