@@ -40,7 +40,7 @@ struct io_config {
     size_t listener_count;
     uint32_t frame_bytes_max; /* socket.request.max.bytes; what a frame's length may say. Over it:
                                  the connection closes with ERR_INVALID_REQUEST */
-    uint64_t budget_bytes; /* queued.max.request.bytes, of all shards. A shard over its part ends
+    uint64_t budget_bytes;    /* queued.max.request.bytes, of all shards. A shard over its part ends
                               the frames that it has begun, one at a time; when none ends for 2 s,
                               the largest of them is given up with its connection */
     uint32_t output_bytes_max; /* of a connection; over it its reads pause until half is sent */
