@@ -45,6 +45,7 @@ void lab_init(struct log_lab *lab, uint64_t seed)
     memset(lab, 0, sizeof(*lab));
     lab->disk = sim_disk_new(&(struct sim_disk_options){
         .seed = seed, .sync_ns_min = 1, .sync_ns_max = 100, .writeback_per_million = 200000});
+    sim_disk_any_order(lab->disk, seed % 2 == 1); /* of names and sizes */
     sim_disk_view_init(&lab->view, lab->disk, lab_schedule, lab);
     faults_disk_init(&lab->faulty, &lab->view.env);
     lab->env = (struct env){
