@@ -10,10 +10,13 @@ enum { ENDS_MAX = 1000 }; /* answers that wait for a heartbeat */
 
 /* ---- at the owner ---- */
 
-/* A log that still waits to be opened, or has failed, does not answer. */
+/* A log that still waits to be opened, or has failed, does not answer. Nor does one whose shard has
+ * not heard of that epoch: it may still take records from who led before (R8). */
 static bool end_look(struct shard *shard, struct shard_end *end)
 {
-    return shard->table != NULL &&
+    const struct image_partition *p =
+        shard->image == NULL ? NULL : image_partition(shard->image, &end->id);
+    return p != NULL && p->leader_epoch == end->leader_epoch && shard->table != NULL &&
            partition_log_end(shard->table, &end->id, &end->last_epoch, &end->end);
 }
 

@@ -34,7 +34,7 @@ static struct frame *quorum_heartbeat(struct lab_node *node, const ProtobufCMess
         node->failed_directories = request->n_failed_directories;
         node->failed_replicas = request->n_failed;
         for (size_t i = 0; i < request->n_ends; i++) {
-            ASSERT(request->ends[i]->leader_epoch == 7);
+            ASSERT(request->ends[i]->leader_epoch == node->asks_epoch);
             ASSERT(request->ends[i]->last_epoch == 3);
             node->ends_sum += request->ends[i]->end;
             node->ends_told++;
@@ -51,7 +51,7 @@ static struct frame *quorum_heartbeat(struct lab_node *node, const ProtobufCMess
         karst__log_end__init(row_ptrs[i] = &rows[i]);
         rows[i].topic_id = wire_put_uuid(&ids[i].topic);
         rows[i].index = ids[i].index;
-        rows[i].leader_epoch = 7;
+        rows[i].leader_epoch = node->asks_epoch;
     }
     reply.error = node->heartbeat_err;
     reply.has_fenced = true;

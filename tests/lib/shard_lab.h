@@ -36,6 +36,7 @@ struct lab_node {
     int64_t heartbeat_offset;
     size_t failed_directories, failed_replicas; /* of the last heartbeat from node 1 */
     bool asks_ends;                             /* of all partitions of topic 1, each time */
+    leader_epoch_t asks_epoch; /* with it */
     size_t ends_told;                           /* answers since then */
     offset_t ends_sum;
     unsigned shutdowns_wanted;

@@ -421,6 +421,18 @@ START_TEST(heartbeats_say_which_replicas_failed_until_they_work_again)
 }
 END_TEST
 
+/* R8: who has not heard that the partition has no leader may still take records from an old one. */
+START_TEST(how_far_a_log_goes_is_told_of_the_epoch_asked_for_alone)
+{
+    setup(2, 2);
+    lab.nodes[1].asks_epoch = 7; /* which the image has not seen */
+    lab.nodes[1].asks_ends = true;
+    lab_run(&lab, 1000);
+    ck_assert_uint_eq(lab.nodes[1].ends_told, 0);
+    lab_fini(&lab);
+}
+END_TEST
+
 /* Partitions 0 to 2 answer, from both shards; 3 is not open. */
 START_TEST(what_the_controller_asks_of_logs_is_told_with_the_next_heartbeat)
 {
@@ -479,4 +491,5 @@ CHECK_MAIN("shard/lifecycle", a_broker_registers_and_all_its_shards_have_the_lea
            heartbeats_say_which_replicas_failed_until_they_work_again,
            a_heartbeat_says_at_once_what_failed_and_what_was_asked,
            what_the_controller_asks_of_logs_is_told_with_the_next_heartbeat,
-           a_process_superseded_before_it_registered_ends_itself)
+           a_process_superseded_before_it_registered_ends_itself,
+           how_far_a_log_goes_is_told_of_the_epoch_asked_for_alone)
