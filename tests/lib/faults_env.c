@@ -90,17 +90,28 @@ static void env_exit_node(void *self, int code, const char *why)
 
 /* ---- timers ---- */
 
-static struct faults_env *timers_of; /* who started one last: all of them share its table */
+static struct faults_env *timers_of; /* the first to start one: all share its table */
+
+static void timer_fires(struct env_timer *timer, uint64_t now_ns);
+
+/* Gives the timer its own function back. False: it was not started by us. */
+static bool timer_forget(struct env_timer *timer)
+{
+    for (size_t i = 0; timers_of != NULL && i < FAULTS_TIMERS_MAX; i++) {
+        if (timers_of->timers[i].timer != timer)
+            continue;
+        timers_of->timers[i].timer = NULL;
+        timer->fire = timers_of->timers[i].fire;
+        return true;
+    }
+    return false;
+}
 
 static void timer_fires(struct env_timer *timer, uint64_t now_ns)
 {
-    for (size_t i = 0; i < FAULTS_TIMERS_MAX; i++) {
-        if (timers_of->timers[i].timer != timer)
-            continue;
-        ACTOR(timers_of->timers[i].fire(timer, now_ns));
-        return;
-    }
-    ASSERT(!"a timer that was started");
+    bool known = timer_forget(timer);
+    ASSERT(known);
+    ACTOR(timer->fire(timer, now_ns));
 }
 
 static void timer_note(struct faults_env *faulty, struct env_timer *timer)
@@ -110,7 +121,7 @@ static void timer_note(struct faults_env *faulty, struct env_timer *timer)
     if (timer->fire == timer_fires)
         return;
     for (size_t i = 0; i < FAULTS_TIMERS_MAX; i++) {
-        if (timers_of->timers[i].timer != timer && timers_of->timers[i].timer != NULL)
+        if (timers_of->timers[i].timer != NULL)
             continue;
         timers_of->timers[i].timer = timer;
         timers_of->timers[i].fire = timer->fire;
@@ -128,6 +139,7 @@ static void env_timer_start(void *self, struct env_timer *timer, uint64_t due_ns
 
 static void env_timer_stop(void *self, struct env_timer *timer)
 {
+    (void)timer_forget(timer);
     WORLD(inner_of(self)->timer_stop(inner_of(self)->self, timer));
 }
 

@@ -393,13 +393,13 @@ END_TEST
 
 START_TEST(a_failed_call_of_the_disk_at_any_place_keeps_what_was_flushed_and_invents_nothing)
 {
-    histories(FAULT_CALL_FAILS, 2);
+    histories(FAULT_CALL_FAILS, 1);
 }
 END_TEST
 
 START_TEST(a_failed_allocation_at_any_place_keeps_what_was_flushed_and_invents_nothing)
 {
-    histories(FAULT_NO_MEMORY, 4);
+    histories(FAULT_NO_MEMORY, 2);
 }
 END_TEST
 

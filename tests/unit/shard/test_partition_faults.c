@@ -158,5 +158,66 @@ START_TEST(a_disk_that_is_full_for_a_moment_loses_nothing_that_was_acknowledged)
 }
 END_TEST
 
+/* ---- snapshots of producers ---- */
+
+static void tell_again(struct lab *lab)
+{
+    struct lab_call *call = lab_produce_as(lab, 1, 7, 0, "a");
+    lab_pump(lab);
+    ck_assert_int_eq(lab_err(call), ERR_OK);
+    ck_assert_int_eq(call->produce.base_offset, 0); /* where the first one is (R28) */
+}
+
+static void stop_and_start(struct lab *lab, bool stop_fails, uint64_t nth, bool *ret_met)
+{
+    faults_arm(stop_fails ? FAULTS_DISK : FAULTS_NONE, nth, ERR_IO);
+    lab_stop(lab, 1);
+    if (!stop_fails)
+        faults_arm(FAULTS_DISK, nth, ERR_IO);
+    else
+        *ret_met = faults_disarm();
+    lab_start(lab, 1);
+    lab_tick(lab, 500);
+    if (!stop_fails)
+        *ret_met = faults_disarm();
+    if (!lab_look(lab, 1).leading) {
+        lab_kill(lab, 1, true);
+        lab_start(lab, 1);
+        lab_tick(lab, 500);
+    }
+    tell_again(lab);
+}
+
+START_TEST(a_producer_is_known_after_a_stop_or_a_start_that_met_a_failed_call)
+{
+    struct lab *lab = lab_new(9);
+    char value[900];
+    memset(value, 'v', sizeof(value) - 1);
+    value[sizeof(value) - 1] = 0;
+    logger_set(LOGGER_ERROR, NULL, NULL, true);
+    lab_create(lab);
+    lab_pump(lab);
+    lab_kill(lab, 2, false);
+    lab_kill(lab, 3, false);
+    lab_elect(lab, 1, 1);
+    tell_again(lab);                /* the first time */
+    for (int i = 0; i < 400; i++) { /* more than a start likes to read */
+        struct lab_call *call = lab_produce(lab, 1, 1, 4, value);
+        lab_pump(lab);
+        ck_assert_int_eq(lab_err(call), ERR_OK);
+    }
+    lab->nodes[1].faulty.sound = false;
+    for (int stop_fails = 1; stop_fails >= 0; stop_fails--) {
+        bool met = true;
+        uint64_t nth = 1;
+        for (; met; nth++)
+            stop_and_start(lab, stop_fails == 1, nth, &met);
+        ck_assert_uint_gt(nth, 7);
+    }
+    lab_free(lab);
+}
+END_TEST
+
 CHECK_MAIN("shard/partition_faults", a_failed_call_of_the_disk_loses_nothing_that_was_acknowledged,
-           a_disk_that_is_full_for_a_moment_loses_nothing_that_was_acknowledged)
+           a_disk_that_is_full_for_a_moment_loses_nothing_that_was_acknowledged,
+           a_producer_is_known_after_a_stop_or_a_start_that_met_a_failed_call)
