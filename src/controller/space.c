@@ -61,7 +61,7 @@ void space_take(struct controller *c, const Karst__HeartbeatRequest *request)
     /* Of all full brokers: who has room again takes over from others, too. */
     struct space_scan scan = {0};
     each_partition(c, space_move, &scan);
-    log_warn("controller: %zu log directories of broker %d are full; %zu leaderships moved",
+    log_warn("controller: %zu log directories of broker %d are full or slow; %zu leaderships moved",
              soft->full_count, request->node_id, scan.moved);
     uint64_t due_ns = c->now_ns + c->config.preferred_leader_wait_ns;
     if (due_ns < c->preferred_due_ns)

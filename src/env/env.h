@@ -94,6 +94,8 @@ struct env_disk {
     err_t (*list)(void *self, const char *directory,
                   void (*each)(void *context, const char *entry, bool is_directory), void *context);
     err_t (*free_bytes)(void *self, uint64_t *ret_bytes);
+    /* How long the flush round at hand lasts already; 0: there is none. NULL: nobody knows. */
+    uint64_t (*sync_age_ns)(void *self);
     /* What is clean leaves the page cache: the next reads tell what is on the disk (R14). */
     err_t (*drop_cache)(void *self, env_file file);
     void (*close)(void *self, env_file file);

@@ -53,7 +53,8 @@ struct io_directory {
     struct list_node *submitted; /* of env_done with their target; one list for each actor */
     struct io_inbox **inboxes;   /* one for each actor */
     unsigned actor_count;
-    uint64_t round; /* the flusher's */
+    uint64_t round;                 /* the flusher's */
+    atomic_uint_least64_t began_ns; /* of the round at hand; 0: none */
 
     /* The system's; tests put failures here before the start. */
     int (*sync_file)(int fd);
@@ -69,6 +70,8 @@ err_t io_directory_start(struct io_directory *directory);
 void io_directory_stop(struct io_directory *directory); /* ends the round at hand; may come twice */
 /* The list of env_done, each with its target, joins the next round; it is empty afterwards. */
 void io_directory_submit(struct io_directory *directory, unsigned actor, struct list_node *ops);
+/* From any thread. */
+uint64_t io_directory_sync_age_ns(const struct io_directory *directory);
 bool io_directory_offline(const struct io_directory *directory);
 /* Blocks; from any thread. ERR_UNSUPPORTED_VERSION: syncfs is not to be used here. */
 err_t io_directory_sync_all(struct io_directory *directory);

@@ -356,6 +356,12 @@ static err_t disk_free_bytes(void *self, uint64_t *ret_bytes)
     return ERR_OK;
 }
 
+static uint64_t disk_sync_age_ns(void *self)
+{
+    const struct io_disk *disk = self;
+    return io_directory_sync_age_ns(disk->directory);
+}
+
 static err_t disk_drop_cache(void *self, env_file file)
 {
     int error = posix_fadvise(disk_file(self, file)->fd, 0, 0, POSIX_FADV_DONTNEED);
@@ -466,6 +472,7 @@ struct env_disk io_disk_env(struct io_disk *disk)
         .unlink = disk_unlink,
         .list = disk_list,
         .free_bytes = disk_free_bytes,
+        .sync_age_ns = disk_sync_age_ns,
         .drop_cache = disk_drop_cache,
         .close = disk_close,
         .is_offline = disk_is_offline,

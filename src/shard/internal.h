@@ -223,10 +223,11 @@ struct lifecycle {
     bool stuck;         /* one of them gives none */
     int64_t *applied;   /* by shard (R30); -1: nothing yet */
     unsigned stopped;
-    bool unclean;                   /* some log could not be made durable */
-    uint32_t full_disks, low_disks; /* bits (R16) */
-    struct list_node ends;          /* struct shard_end: answers to be told */
-    size_t end_count, told_ends;    /* told by the heartbeat in flight */
+    bool unclean;                            /* some log could not be made durable */
+    uint32_t full_disks, low_disks;          /* bits (R16) */
+    uint64_t slow_until_ns[DIRECTORIES_MAX]; /* they count as slow */
+    struct list_node ends;                   /* struct shard_end: answers to be told */
+    size_t end_count, told_ends;             /* told by the heartbeat in flight */
     struct failures failures;
     uint32_t told_disks; /* of them, by the heartbeat in flight */
     bool doomed;         /* all directories failed: it ends when the controller knows */

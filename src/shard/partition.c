@@ -226,6 +226,22 @@ static void fail_on_disk(struct partition *p)
         partition_tell_failed(p, ERR_KAFKA_STORAGE_ERROR);
 }
 
+/* A leader waits for a member of the ISR whose disk is slow no longer than it must: it is told. */
+static void tick_slow(struct partition_table *table, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < table->env->disk_count; i++) {
+        if (!space_turns_slow(&table->env->disks[i], now_ns, &table->slow_until_ns[i]))
+            continue;
+        list_for_each (node, &table->all) {
+            struct partition *p = list_entry(node, struct partition, all);
+            if (p->disk != i || p->log == NULL)
+                continue;
+            p->slow_due = true;
+            partition_list_once(&table->delta, &p->delta);
+        }
+    }
+}
+
 /* R14: whatever it was that could not be synced, a name or a checkpoint, and whoever asked for it:
  * the disk takes no more, and nobody knows what of the last is on it. */
 static void tick_disks(struct partition_table *table)
@@ -271,6 +287,7 @@ void partition_tick(struct partition_table *table, uint64_t now_ns)
     partition_delete_some(table);
     partition_settle_some(table);
     partition_open_again(table);
+    tick_slow(table, now_ns);
     tick_parts(table, now_ns);
     tick_replicas(table, gap);
     tick_checkpoints(table, now_ns);

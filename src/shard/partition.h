@@ -155,6 +155,9 @@ void partition_alter_failed(struct partition_table *table, const struct partitio
 void partition_turn_ended(struct partition_table *table);
 /* Ends waits whose time is over; lag; ISR shrink; checkpoints. Every 10 to 50 ms. */
 void partition_tick(struct partition_table *table, uint64_t now_ns);
+/* In space.c. True when it was not slow before: a sync lasts for seconds. *until_ns, zeroed at
+ * first: until when it counts as slow. */
+bool space_turns_slow(const struct env_disk *disk, uint64_t now_ns, uint64_t *until_ns);
 
 /* How far the log goes, for an unclean election (R8). False: it is not open, or has failed. */
 bool partition_log_end(const struct partition_table *table, const struct partition_id *id,

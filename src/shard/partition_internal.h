@@ -104,6 +104,7 @@ struct partition {
     bool stopped;             /* by partition_stop_logs, or as well as it could: no more syncs */
     bool told_failed;         /* host.replica_failed was called with an error */
     bool disk_error;          /* a sync or a cut failed: so has the directory (R14) */
+    bool slow_due; /* its leader is to hear that the disk is slow */
     bool unreadable;          /* while it leads, and another could: the tick ends it */
     offset_t snapshot_offset; /* of the producers' snapshot that is on the disk; -1: none */
     uint64_t snapshot_bytes;  /* of the log, when it was written */
@@ -151,6 +152,7 @@ struct partition_table {
     struct manifest **manifests; /* by disk; NULL: not opened yet */
     bool *disk_clean, *disk_failed;
     uint32_t disks_offline; /* bits: all on them were told */
+    uint64_t slow_until_ns[DIRECTORIES_MAX];
     uint32_t *disk_partitions;
     struct partition_found *found;
     size_t found_count;

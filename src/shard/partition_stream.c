@@ -56,7 +56,8 @@ static void leader_add_row(struct leader_link *leader, const struct partition *p
     out->session = row->session;
     out->has_want = true;
     out->want = row->want;
-    out->has_slow = out->slow = row->slow;
+    out->has_slow = out->slow =
+        row->slow || env_now(p->table->env) < p->table->slow_until_ns[p->disk];
 }
 
 static void leader_send(struct partition_table *table, struct leader_link *leader)
@@ -94,7 +95,9 @@ void partition_send_deltas(struct partition_table *table)
     while ((node = list_pop_front(&table->delta)) != NULL) {
         struct partition *p = list_entry(node, struct partition, delta);
         struct replica_delta_row row;
-        if (p->leader == NULL || !table->ready || !replica_delta_row(&p->replica, false, &row))
+        bool again = p->slow_due;
+        p->slow_due = false;
+        if (p->leader == NULL || !table->ready || !replica_delta_row(&p->replica, again, &row))
             continue;
         leader_add_row(p->leader, p, &row);
         if (p->leader->count == STREAM_ROWS_MAX)

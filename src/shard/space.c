@@ -1,10 +1,15 @@
 #include "shard/internal.h"
 
-/* How full the disks are, for the heartbeats (R16): appends to a full one stop at
- * log.dir.min.free.bytes, so that what is left is the metadata log's. A quarter of it left is the
+/* How full the disks are, and which are slow, for the heartbeats (R16): appends to a full one stop
+ * at log.dir.min.free.bytes, so that what is left is the metadata log's. A quarter of it left is the
  * second mark, below which nothing more is to be created. */
 
 enum { SECOND_MARK = 4 };
+
+/* A sync that lasts so long makes a disk slow, and so long it counts as that afterwards: that it
+ * ended does not tell that the next one will. */
+#define SYNC_SLOW_NS ENV_MS(2000)
+#define DISK_REST_NS ENV_MS(10000)
 
 static bool space_below(uint64_t free_bytes, uint64_t mark, bool before)
 {
@@ -31,22 +36,45 @@ static void space_look(struct shard *shard, unsigned disk)
     life->low_disks = low ? life->low_disks | bit : life->low_disks & ~bit;
 }
 
+bool space_turns_slow(const struct env_disk *disk, uint64_t now_ns, uint64_t *until_ns)
+{
+    bool was_slow = now_ns < *until_ns;
+    if (disk->sync_age_ns == NULL || disk->sync_age_ns(disk->self) < SYNC_SLOW_NS)
+        return false;
+    *until_ns = now_ns + DISK_REST_NS;
+    return !was_slow;
+}
+
+/* What is led on a disk whose syncs last for seconds waits for each of them, while another's could
+ * go on: it moves, as from a full one. */
+static bool space_is_slow(struct shard *shard, unsigned disk)
+{
+    uint64_t *until_ns = &shard->lifecycle.slow_until_ns[disk], now_ns = env_now(shard->env);
+    if (space_turns_slow(&shard->env->disks[disk], now_ns, until_ns))
+        log_warn("log directory %u is slow: a sync lasts for seconds; who can lead elsewhere shall",
+                 disk);
+    return now_ns < *until_ns;
+}
+
 bool space_fill(struct shard *shard, Karst__HeartbeatRequest *request)
 {
     const struct shard_config *config = shard->config;
-    if (config->partition.free_bytes_min == 0)
-        return true; /* no bound is wanted */
-    for (unsigned i = 0; i < shard->env->disk_count; i++)
-        space_look(shard, i);
+    uint32_t avoided = 0;
+    for (unsigned i = 0; i < shard->env->disk_count; i++) {
+        if (config->partition.free_bytes_min > 0) /* else no bound is wanted */
+            space_look(shard, i);
+        avoided |= space_is_slow(shard, i) ? 1U << i : 0;
+    }
+    avoided |= shard->lifecycle.full_disks;
     request->has_low_space = request->low_space = shard->lifecycle.low_disks != 0;
-    if (shard->lifecycle.full_disks == 0)
+    if (avoided == 0)
         return true;
     request->full_directories =
         arena_calloc(&shard->scratch, DIRECTORIES_MAX, sizeof(*request->full_directories));
     if (request->full_directories == NULL)
         return false;
     for (size_t i = 0; i < config->directory_count; i++)
-        if (shard->lifecycle.full_disks & 1U << i)
+        if (avoided & 1U << i)
             request->full_directories[request->n_full_directories++] =
                 wire_put_uuid(&config->directories[i]);
     return true;

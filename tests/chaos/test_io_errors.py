@@ -49,15 +49,16 @@ def test_failed_reads(chaos_load):
 
 
 def test_slow_syncs_of_a_follower_do_not_stop_the_others(chaos_load):
-    """It is out of the ISR in replica.lag.time.max.ms, and comes back."""
-    with chaos_load(settings=["replica.lag.time.max.ms=1000"], partitions=2, **DISKS) as load:
+    """It says so, or stands still: long before replica.lag.time.max.ms it is waited for no more, and
+    it comes back."""
+    with chaos_load(partitions=2, **DISKS) as load:
         leaders = {load.cluster.leader(TOPIC, i) for i in range(2)}
         follower = next(node for node in load.nodes if node not in leaders)
         for _ in faults.rounds(1):
-            faults.slow_syncs(load, follower, "", 1500, 4)
+            faults.slow_syncs(load, follower, "", 3000, 5)
             faults.in_sync(load)
         load.check()
-        assert load.figures["longest gap ms"] < 2500, load.timeline.gaps[:3]
+        assert load.figures["longest gap ms"] < 7000, load.timeline.gaps[:3]
 
 
 @pytest.mark.parametrize("calls, kind", [(SYNC, LOSE), (WRITE, TORN)], ids=["sync", "write"])

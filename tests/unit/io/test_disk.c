@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -382,6 +383,44 @@ START_TEST(a_round_syncs_each_file_once)
 }
 END_TEST
 
+static sem_t sync_may_end;
+
+static int sync_that_lasts(int fd)
+{
+    while (sem_wait(&sync_may_end) != 0)
+        ;
+    return fdatasync(fd);
+}
+
+START_TEST(how_long_a_sync_lasts_is_told_while_it_does)
+{
+    struct disk_lab lab;
+    struct sync_op op;
+    unsigned completed = 0;
+    disk_lab_open(&lab);
+    ck_assert_int_eq(sem_init(&sync_may_end, 0, 0), 0);
+    lab.directory.sync_file = sync_that_lasts;
+    env_file file = open_file(&lab, "file");
+    write_text(&lab, file, 0, "text");
+    ck_assert_uint_eq(lab.env.sync_age_ns(lab.env.self), 0);
+    ck_assert_int_eq(start_sync(&lab, file, &op, &completed), ERR_OK);
+    io_disk_submit(&lab.disk);
+    ck_assert_int_eq(io_directory_start(&lab.directory), ERR_OK);
+    uint64_t age_ns = 0, before_ns = 0;
+    while (before_ns == 0) { /* it grows */
+        before_ns = age_ns;
+        age_ns = lab.env.sync_age_ns(lab.env.self);
+        ck_assert_uint_ge(age_ns, before_ns);
+    }
+    sem_post(&sync_may_end);
+    complete(&lab, &completed, 1);
+    ck_assert_int_eq(op.err, ERR_OK);
+    io_directory_stop(&lab.directory);
+    ck_assert_uint_eq(lab.env.sync_age_ns(lab.env.self), 0);
+    disk_lab_close(&lab);
+}
+END_TEST
+
 static void open_many(struct disk_lab *lab, env_file *files, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
@@ -551,8 +590,8 @@ CHECK_MAIN("io/disk", open_makes_finds_and_excludes, names_can_not_leave_the_dir
            writes_gather_more_parts_than_the_system_takes_at_once,
            allocated_and_cut_parts_read_as_zeros, a_cut_keeps_the_blocks,
            a_write_that_finds_no_room_says_so, more_files_than_a_chunk_are_open_at_once,
-           a_round_syncs_each_file_once, many_files_are_synced_by_one_syncfs,
-           a_failed_sync_takes_the_directory_offline_for_good,
+           a_round_syncs_each_file_once, how_long_a_sync_lasts_is_told_while_it_does,
+           many_files_are_synced_by_one_syncfs, a_failed_sync_takes_the_directory_offline_for_good,
            a_failed_syncfs_fails_all_directories_of_its_file_system,
            all_is_synced_at_once_where_the_file_system_allows,
            a_failed_sync_now_takes_the_directory_offline, a_file_is_not_closed_under_a_pending_sync)

@@ -446,6 +446,31 @@ START_TEST(an_order_for_a_topic_that_is_no_more_does_not_wait_for_ever)
 }
 END_TEST
 
+static uint64_t tells_age(void *self)
+{
+    return *(const uint64_t *)self;
+}
+
+START_TEST(a_disk_is_slow_from_a_long_sync_on_and_for_a_while_after_it)
+{
+    uint64_t age_ns = 0, until_ns = 0, now_ns = ENV_MS(100000);
+    struct env_disk disk = {.sync_age_ns = tells_age, .self = &age_ns};
+    ck_assert(!space_turns_slow(&disk, now_ns, &until_ns));
+    age_ns = ENV_MS(1900);
+    ck_assert(!space_turns_slow(&disk, now_ns, &until_ns));
+    ck_assert_uint_eq(until_ns, 0);
+    age_ns = ENV_MS(2100);
+    ck_assert(space_turns_slow(&disk, now_ns, &until_ns));
+    ck_assert(!space_turns_slow(&disk, now_ns + ENV_MS(50), &until_ns)); /* is known */
+    age_ns = 0;
+    ck_assert(!space_turns_slow(&disk, now_ns + ENV_MS(100), &until_ns));
+    ck_assert_uint_gt(until_ns, now_ns + ENV_MS(5000));
+    ck_assert_uint_lt(until_ns, now_ns + ENV_MS(20000));
+    age_ns = ENV_MS(2100);
+    ck_assert(space_turns_slow(&disk, until_ns + 1, &until_ns));
+}
+END_TEST
+
 CHECK_MAIN("shard/partition", a_produce_is_acknowledged_when_all_have_flushed_it,
            many_produces_ride_in_few_frames, consumers_see_no_further_than_the_high_watermark,
            a_fetch_waits_for_bytes_min_or_its_deadline,
@@ -458,5 +483,6 @@ CHECK_MAIN("shard/partition", a_produce_is_acknowledged_when_all_have_flushed_it
            a_deleted_topic_gives_its_parts_back_and_leaves_no_folder,
            a_topic_deleted_while_its_log_waits_to_be_opened_takes_the_folder_along,
            a_slow_reader_gets_no_more_than_its_window,
+           a_disk_is_slow_from_a_long_sync_on_and_for_a_while_after_it,
            an_order_for_a_topic_that_is_no_more_does_not_wait_for_ever,
            idle_partitions_cost_nothing)
