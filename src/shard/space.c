@@ -1,8 +1,8 @@
 #include "shard/internal.h"
 
 /* How full the disks are, and which are slow, for the heartbeats (R16): appends to a full one stop
- * at log.dir.min.free.bytes, so that what is left is the metadata log's. A quarter of it left is the
- * second mark, below which nothing more is to be created. */
+ * at log.dir.min.free.bytes, so that what is left is the metadata log's. A quarter of it left is
+ * the second mark, below which nothing more is to be created. */
 
 enum { SECOND_MARK = 4 };
 

@@ -49,8 +49,8 @@ def test_failed_reads(chaos_load):
 
 
 def test_slow_syncs_of_a_follower_do_not_stop_the_others(chaos_load):
-    """It says so, or stands still: long before replica.lag.time.max.ms it is waited for no more, and
-    it comes back."""
+    """It says so, or stands still: long before replica.lag.time.max.ms it is waited for no more,
+    and it comes back."""
     with chaos_load(partitions=2, **DISKS) as load:
         leaders = {load.cluster.leader(TOPIC, i) for i in range(2)}
         follower = next(node for node in load.nodes if node not in leaders)
