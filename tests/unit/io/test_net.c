@@ -309,6 +309,9 @@ START_TEST(over_the_budget_brokers_are_read)
     ck_assert_uint_eq(lab_counts(&lab, 0).received, 3); /* the client waits */
     unsigned released = 0;
     lab_call(&lab, 0, release_held, &released);
+    lab_wait(&lab, 0, received, 4); /* no longer */
+    lab_call(&lab, 0, release_held, &released);
+    ck_assert_uint_eq(released, 4);
     free(bytes);
     close(client);
     close(broker);
