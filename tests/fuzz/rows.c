@@ -22,6 +22,8 @@ struct out {
 
 static void out_put(struct out *out, const uint8_t *data, size_t len)
 {
+    if (len == 0)
+        return; /* data may be NULL */
     if (out->full || len > out->max - out->len) {
         out->full = true;
         return;
