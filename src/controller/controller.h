@@ -31,8 +31,8 @@
 #include "proto/rpc.pb-c.h"
 
 struct controller_config {
-    uint64_t session_timeout_ns;  /* broker.session.timeout.ms */
-    int32_t default_partitions;   /* num.partitions */
+    uint64_t session_timeout_ns; /* broker.session.timeout.ms */
+    int32_t default_partitions;  /* num.partitions */
     int32_t default_replication_factor;
     int32_t topic_partitions_max;
     uint64_t preferred_leader_wait_ns; /* up and in sync for so long before it leads again */
