@@ -9,7 +9,8 @@
  *   }
  *
  * Allocations are those of all objects of the program (malloc, calloc, realloc, strdup, and those
- * from arenas, through the linker's --wrap), but for what runs between faults_quiet and faults_loud: the test's own.
+ * from arenas, through the linker's --wrap), but for what runs between faults_quiet and
+ * faults_loud: the test's own.
  * Thread: one. */
 #ifndef KARST_TESTS_FAULTS_H
 #define KARST_TESTS_FAULTS_H
