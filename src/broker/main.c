@@ -32,8 +32,8 @@ static int options_command(int argc, char **argv)
     return 0;
 }
 
-/* Large batches come in frames of a MiB and more. malloc would map each anew, and the kernel give it
- * zeroed page by page: a sixth of the CPU that a produced GB costs. */
+/* Large batches come in frames of a MiB and more. malloc would map each anew, and the kernel give
+ * it zeroed page by page: a sixth of the CPU that a produced GB costs. */
 static void keep_memory_of_frames(void)
 {
     (void)mallopt(M_MMAP_THRESHOLD, 4 << 20);
