@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/logger.h"
+#include "shard/partition_internal.h"
 #include "unit/shard/partition_lab.h"
 
 static struct lab *lab;
@@ -119,7 +120,124 @@ START_TEST(a_fetch_too_late_or_one_too_many_is_answered_at_once)
 }
 END_TEST
 
+/* ---- between brokers ---- */
+
+static uint8_t batch[256];
+
+/* What the leader would send to node 2 next, of one record. */
+static struct replica_data data_of(leader_epoch_t epoch)
+{
+    const struct replica *r = &partition_find(lab->nodes[2].table, &lab->id)->replica;
+    struct batch_builder builder;
+    batch_begin(&builder, batch, sizeof(batch));
+    ck_assert_int_eq(
+        batch_add(&builder, 1000, (struct bytes){0}, (struct bytes){batch, 1}, NULL, 0), ERR_OK);
+    size_t len = batch_finish(&builder, 0, -1, -1, -1);
+    batch_patch(batch, r->end, epoch);
+    return (struct replica_data){
+        .id = lab->id,
+        .leader_epoch = r->leader_epoch,
+        .session = r->session,
+        .high_watermark = 0,
+        .fetch_offset = r->end,
+        .diverging_epoch = -1,
+        .diverging_end = -1,
+        .records = batch,
+        .bytes = (uint32_t)len,
+        .from = 1,
+    };
+}
+
+static offset_t end_after(const struct replica_data *data)
+{
+    partition_data(lab->nodes[2].table, data);
+    offset_t end = lab_look(lab, 2).end;
+    lab_tick(lab, 3000); /* what was broken is asked for again */
+    return end;
+}
+
+START_TEST(data_that_are_not_what_was_asked_for_are_not_appended)
+{
+    struct partition_options options = lab_options();
+    setup(&options);
+    lab_elect(lab, 1, 123);
+    ck_assert_int_eq(produce_of(0, 3), ERR_OK);
+    lab_tick(lab, 500);
+    ck_assert_int_eq(lab_look(lab, 2).end, 3);
+    leader_epoch_t epoch = lab_partition_now(lab)->leader_epoch;
+    struct replica_data data = data_of(epoch);
+    batch[data.bytes - 1] ^= 1;
+    ck_assert_int_eq(end_after(&data), 3);
+    data = data_of(epoch);
+    batch_patch(batch, 7, epoch); /* another offset */
+    ck_assert_int_eq(end_after(&data), 3);
+    data = data_of(epoch - 1); /* below the last one's */
+    ck_assert_int_eq(end_after(&data), 3);
+    data = data_of(epoch + 1); /* above the leader's */
+    ck_assert_int_eq(end_after(&data), 3);
+    data = data_of(epoch);
+    data.bytes--;
+    ck_assert_int_eq(end_after(&data), 3);
+    data = data_of(epoch);
+    data.session--;
+    ck_assert_int_eq(end_after(&data), 3);
+    data = data_of(epoch);
+    data.id.index = 9; /* nobody's */
+    ck_assert_int_eq(end_after(&data), 3);
+    data = data_of(epoch);
+    ck_assert_int_eq(end_after(&data), 4);
+    lab_free(lab);
+}
+END_TEST
+
+START_TEST(deltas_of_strangers_and_older_lives_move_nothing)
+{
+    struct partition_options options = lab_options();
+    setup(&options);
+    lab_elect(lab, 1, 123);
+    lab_pump(lab);
+    struct partition_table *leader = lab->nodes[1].table;
+    leader_epoch_t epoch = lab_partition_now(lab)->leader_epoch;
+    struct replica_delta good = {
+        .id = lab->id,
+        .follower = 2,
+        .broker_epoch = lab->nodes[2].broker_epoch,
+        .conn = {2, lab->nodes[2].streams[1]},
+        .leader_epoch = epoch,
+        .session = partition_find(lab->nodes[2].table, &lab->id)->replica.session,
+        .last_fetched_epoch = -1,
+    };
+    struct replica_delta delta = good;
+    delta.leader_epoch = epoch - 1; /* fenced */
+    partition_delta(leader, &delta);
+    delta = good;
+    delta.broker_epoch--;
+    partition_delta(leader, &delta);
+    delta = good;
+    delta.session--;
+    partition_delta(leader, &delta);
+    delta = good;
+    delta.follower = 9;
+    partition_delta(leader, &delta);
+    delta = good;
+    delta.id.topic = lab_uuid(77); /* a topic that may come: it waits, once */
+    partition_delta(leader, &delta);
+    partition_delta(leader, &delta);
+    lab_tick(lab, 60000);
+    Karst__AlterPartitionItemReply reply = KARST__ALTER_PARTITION_ITEM_REPLY__INIT;
+    partition_altered(leader, &delta.id, &reply);
+    partition_alter_failed(leader, &delta.id, ERR_REQUEST_TIMED_OUT);
+    struct lab_call *call = lab_produce(lab, 1, -1, 1, "a");
+    lab_tick(lab, 500);
+    ck_assert_int_eq(lab_err(call), ERR_OK); /* and all goes on */
+    ck_assert_int_eq(lab_look(lab, 2).end, 1);
+    lab_free(lab);
+}
+END_TEST
+
 CHECK_MAIN("shard/partition_refusals", a_part_of_an_older_epoch_is_fenced_whatever_it_asks,
            what_only_coordinators_write_is_refused,
            more_than_a_segment_holds_or_a_part_may_have_is_refused,
-           a_fetch_too_late_or_one_too_many_is_answered_at_once)
+           a_fetch_too_late_or_one_too_many_is_answered_at_once,
+           data_that_are_not_what_was_asked_for_are_not_appended,
+           deltas_of_strangers_and_older_lives_move_nothing)
