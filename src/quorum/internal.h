@@ -157,6 +157,8 @@ struct observer {
     struct members members; /* by the last change entry or snapshot */
     struct quorum_address source;
     unsigned next_source;
+    struct quorum_address hints[MEMBERS_MAX]; /* voters, by one that is none any more */
+    unsigned hint_count;
     uint64_t token; /* of the pull in flight; 0: none */
     uint64_t tokens;
     bool pulled;            /* the last answer was good: the first retry is at once */

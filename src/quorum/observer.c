@@ -23,30 +23,67 @@ struct snapshot_job {
 
 /* ---- sources ---- */
 
-/* Of the voters that the image knows, else of the configuration's list: the next one in turn. */
+static bool address_of_voter(const Karst__Voter *voter, struct quorum_address *ret_address)
+{
+    size_t len = strlen(voter->host);
+    if (len >= sizeof ret_address->host || voter->port > UINT16_MAX)
+        return false;
+    ret_address->node = voter->node_id;
+    ret_address->port = (uint16_t)voter->port;
+    memcpy(ret_address->host, voter->host, len + 1);
+    return true;
+}
+
+/* Any broker knows the voters, at least; nth: another one each time. */
+static void source_broker(struct quorum *quorum, size_t nth)
+{
+    struct quorum_address *source = &quorum->observer.source;
+    const struct image *image = quorum->feed.image;
+    size_t count = image_broker_count(image);
+    for (size_t i = 0; i < count; i++) {
+        const struct image_broker *broker = image_broker_at(image, (nth + i) % count);
+        size_t len = broker->listener_count == 0 ? 0 : strlen(broker->listeners[0].host);
+        if (broker->state != BROKER_STATE_ACTIVE || broker->id == quorum->config->node ||
+            len == 0 || len >= sizeof source->host)
+            continue;
+        source->node = broker->id;
+        source->port = broker->listeners[0].port;
+        memcpy(source->host, broker->listeners[0].host, len + 1);
+        return;
+    }
+}
+
+/* Of the voters that the image knows, those that an observer has named, the configuration's list,
+ * and once in a round some broker: the next one in turn. All of these: the voters that an old image
+ * names may be gone, or observers by now. */
 static void next_source(struct quorum *quorum)
 {
     struct observer *observer = &quorum->observer;
     const struct image *image = quorum->feed.image;
     size_t voters = image_voter_count(image);
+    size_t hints = observer->hint_count;
     size_t listed = quorum->config->bootstrap_count;
-    size_t count = voters + listed;
+    size_t round = voters + hints + listed + 1;
+    size_t nth = observer->next_source++;
+    size_t at = nth % round;
     observer->source = (struct quorum_address){.node = NO_NODE};
-    if (count == 0)
-        return;
-    /* Both: the voters that an old image names may all be gone. */
-    size_t at = observer->next_source++ % count;
-    if (at >= voters) {
-        observer->source = quorum->config->bootstrap[at - voters];
-        return;
-    }
-    const Karst__Voter *voter = image_voter_at(image, at);
-    size_t len = strlen(voter->host);
-    if (len >= sizeof observer->source.host || voter->port > UINT16_MAX)
-        return;
-    observer->source.node = voter->node_id;
-    observer->source.port = (uint16_t)voter->port;
-    memcpy(observer->source.host, voter->host, len + 1);
+    if (at < voters)
+        (void)address_of_voter(image_voter_at(image, at), &observer->source); /* else the next */
+    else if (at < voters + hints)
+        observer->source = observer->hints[at - voters];
+    else if (at < voters + hints + listed)
+        observer->source = quorum->config->bootstrap[at - voters - hints];
+    else
+        source_broker(quorum, nth / round);
+}
+
+/* The node that was asked is an observer, too: these are the voters that it knows. */
+static void take_hints(struct observer *observer, const Karst__MetadataFetchReply *reply)
+{
+    observer->hint_count = 0;
+    for (size_t i = 0; i < reply->n_voters && observer->hint_count < MEMBERS_MAX; i++)
+        if (address_of_voter(reply->voters[i], &observer->hints[observer->hint_count]))
+            observer->hint_count++;
 }
 
 static void pull_later(struct quorum *quorum, bool change_source)
@@ -269,6 +306,11 @@ static void take_reply(struct quorum *quorum, const Karst__MetadataFetchReply *r
     struct observer *observer = &quorum->observer;
     if (reply->error == ERR_OFFSET_OUT_OF_RANGE) {
         quorum_fail(quorum, "this broker's metadata log is not the quorum's: its history differs");
+        return;
+    }
+    if (reply->error == ERR_REPLICA_NOT_AVAILABLE) {
+        take_hints(observer, reply);
+        pull_later(quorum, true);
         return;
     }
     note_leader(observer, reply);

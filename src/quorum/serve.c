@@ -232,6 +232,27 @@ static void wait(struct quorum *quorum, const struct fetch *fetch, uint64_t wait
     serve->waiter_count++;
 }
 
+/* Observers follow voters only; who asks one may know none of those that vote now. */
+static void redirect(struct quorum *quorum, const struct quorum_call *call)
+{
+    const struct image *image = quorum->feed.image;
+    Karst__MetadataFetchReply reply = KARST__METADATA_FETCH_REPLY__INIT;
+    Karst__Voter voters[MEMBERS_MAX];
+    Karst__Voter *pointers[MEMBERS_MAX];
+    reply.error = ERR_REPLICA_NOT_AVAILABLE;
+    reply.commit_index = quorum->observer.commit_index;
+    reply.leader = quorum->observer.leader;
+    reply.leader_term = quorum->observer.leader_term;
+    reply.leader_age_ms = UINT32_MAX;
+    for (size_t i = 0; i < image_voter_count(image) && i < MEMBERS_MAX; i++) {
+        voters[i] = *image_voter_at(image, i);
+        pointers[reply.n_voters++] = &voters[i];
+    }
+    reply.voters = pointers;
+    struct fetch fetch = {.token = call->token, .actor = call->message.from};
+    reply_send(quorum, &fetch, &reply);
+}
+
 void serve_metadata_fetch(struct quorum *quorum, const struct quorum_call *call,
                           const struct wire_header *header)
 {
@@ -242,8 +263,10 @@ void serve_metadata_fetch(struct quorum *quorum, const struct quorum_call *call,
         (const Karst__MetadataFetchRequest *)(const void *)message;
     if (err == ERR_OK && (request->offset == 0 || request->offset > INT64_MAX))
         err = ERR_INVALID_REQUEST;
-    if (err == ERR_OK && !quorum->voter)
-        err = ERR_REPLICA_NOT_AVAILABLE; /* observers follow voters only */
+    if (err == ERR_OK && !quorum->voter) {
+        redirect(quorum, call);
+        return;
+    }
     if (err != ERR_OK) {
         quorum_answer(quorum, call->message.from, call->token,
                       wire_error_frame(WIRE_METADATA_FETCH, 0, err, NULL));
