@@ -220,8 +220,10 @@ START_TEST(deltas_of_strangers_and_older_lives_move_nothing)
     delta.follower = 9;
     partition_delta(leader, &delta);
     delta = good;
-    delta.id.topic = lab_uuid(77); /* a topic that may come: it waits, once */
+    delta.id.topic = lab_uuid(4711); /* a topic that may come: it waits, once */
     partition_delta(leader, &delta);
+    partition_delta(leader, &delta);
+    delta.stop = true;
     partition_delta(leader, &delta);
     lab_tick(lab, 60000);
     Karst__AlterPartitionItemReply reply = KARST__ALTER_PARTITION_ITEM_REPLY__INIT;
