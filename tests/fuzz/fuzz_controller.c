@@ -12,7 +12,7 @@
 
 const struct rows_shape fuzz_shape = {.head = 3, .length_at = 1, .length_bytes = 2};
 
-enum { FUZZ_PARTITIONS_MAX = 100 };
+enum { FUZZ_PARTITIONS_MAX = 20 };
 
 struct fuzz_cluster {
     struct controller *controller;
