@@ -383,7 +383,7 @@ static void lab_send_frame(struct lab *lab, env_conn conn, const struct wire_fra
                            const void *attachment)
 {
     struct frame *frame = wire_frame(args);
-    if (args->attachment_bytes > 0)
+    if (attachment != NULL)
         memcpy(frame->bytes + frame->used, attachment, args->attachment_bytes);
     frame->used += (uint32_t)args->attachment_bytes;
     (void)lab->client->net.send(lab->client->net.self, conn, frame, 0, frame->used);
