@@ -9,7 +9,7 @@ from chaos_hostile import Attack
 from karst_cluster import KARST, wait_until
 
 BUDGET = 16 << 20
-SLACK_MIB = 160  # beside the budgets of requests, reads and answers: connections, what malloc keeps
+SLACK_MIB = 80  # beside the budgets of requests, reads and answers: connections, what malloc keeps
 COUNTS = {"drip": 200, "deaf": 100, "mute": 50, "storm": 0, "garbage": 0}
 PARTITIONS = 2000
 
