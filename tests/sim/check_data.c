@@ -382,9 +382,14 @@ static void replica_look(struct check_data *data, struct truth *part, struct sim
         replica->closed = true;
     if (table == NULL || !partition_look(table, &part->id, &view))
         return; /* not opened yet: what was flushed stays */
+    struct log *log = partition_log(table, &part->id);
     if (view.failed && (sim_disk_frozen(node->disk) || sim_disk_offline(node->disk))) {
         if (replica->life == node->life && view.end > replica->end)
             replica->end = view.end;
+        /* A cut that was begun, and failed, may be on the disk all the same. */
+        if (replica->life == node->life && log != NULL && log_end(log) < replica->durable &&
+            log_end(log) >= replica->verified)
+            replica->durable = log_end(log);
         return; /* the disk is to blame; the next life tells what it has */
     }
     if (!replica->seen || replica->life != node->life)
@@ -392,7 +397,6 @@ static void replica_look(struct check_data *data, struct truth *part, struct sim
     if (replica->lost && view.leading)
         sim_fail(data->run, "a replica that lost its disk does not lead", "%s-%d on node %d",
                  part->topic, part->id.index, node->id);
-    struct log *log = partition_log(table, &part->id);
     replica->end = view.end;
     replica->durable = view.flushed_end;
     replica->last_epoch = log == NULL ? -1 : log_last_epoch(log);
