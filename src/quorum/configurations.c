@@ -34,6 +34,8 @@ void configurations_drop(struct configurations *configurations, uint64_t index)
     size_t dropped = 0;
     while (dropped + 1 < configurations->count && configurations->list[dropped + 1].index <= index)
         dropped++;
+    if (dropped == 0)
+        return;
     configurations->count -= dropped;
     memmove(configurations->list, configurations->list + dropped,
             configurations->count * sizeof *configurations->list);

@@ -136,8 +136,11 @@ static void request_review_lease(struct shard *shard, struct request *request)
 {
     bool needs_lease = request->type == REQUEST_FETCH || request->type == REQUEST_LIST_OFFSETS ||
                        (request->type == REQUEST_PRODUCE && request->acks == 1);
-    if (!needs_lease || shard_lease_valid(shard, shard_now_ns(shard)) ||
-        CANARY("shard_answers_after_its_lease") || CANARY("replica_serves_without_lease"))
+    if (!needs_lease || shard_lease_valid(shard, shard_now_ns(shard)))
+        return;
+    if (CANARY("shard_answers_after_its_lease"))
+        return;
+    if (CANARY("replica_serves_without_lease"))
         return;
     for (uint32_t i = 0; i < request->part_count; i++) {
         struct part *part = request_part(request, i);
