@@ -141,8 +141,31 @@ static void swapped_disks(struct check_data *data, const struct image *image)
     }
 }
 
+static void image_moved(struct check_data *data, const struct image *image)
+{
+    uint64_t now = data->run->world.now_ns;
+    memmove(&data->committed_ns[1], &data->committed_ns[0], 2 * sizeof data->committed_ns[0]);
+    data->committed_ns[0] = now;
+    for (unsigned i = 0; i < data->run->node_count; i++) {
+        const struct image_broker *broker = image_broker(image, (node_id_t)i + 1);
+        bool active = broker != NULL && broker->state == BROKER_STATE_ACTIVE;
+        bool was = data->active[i].since_ns != UINT64_MAX / 2;
+        if (active && (!was || data->active[i].epoch != broker->epoch))
+            data->active[i].since_ns = now;
+        data->active[i].epoch = active ? broker->epoch : -1;
+        if (!active)
+            data->active[i].since_ns = UINT64_MAX / 2;
+    }
+}
+
+uint64_t check_decided_ns(const struct check_data *data)
+{
+    return data->committed_ns[2];
+}
+
 void check_data_image(struct check_data *data, const struct image *image)
 {
+    image_moved(data, image);
     swapped_disks(data, image);
     for (size_t t = 0; t < data->topic_count; t++) {
         struct topic *topic = &data->topics[t];

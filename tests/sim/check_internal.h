@@ -70,8 +70,16 @@ struct check_data {
     struct sim_run *run;
     struct topic topics[TOPICS_MAX];
     size_t topic_count;
+    uint64_t committed_ns[3]; /* when the image moved, the newest first */
+    struct {
+        broker_epoch_t epoch;
+        uint64_t since_ns;
+    } active[RUN_NODES_MAX]; /* brokers, in the image; UINT64_MAX / 2: not active */
 };
 
+/* No decision of what is committed now was made earlier: two entries at most were before it, one of
+ * them on its way. */
+uint64_t check_decided_ns(const struct check_data *data);
 struct truth *check_part(const struct check_data *data, const struct partition_id *id);
 /* The first batch that ends above offset; truth_count: none. */
 size_t check_truth_at(const struct truth *part, offset_t offset);

@@ -33,6 +33,10 @@ static void unclean_cut(struct check_data *data, struct truth *part, struct log 
 {
     struct divergence d = {.part = part, .end = log_start(log)};
     (void)log_walk(log, log_start(log), divergence_visit, &d); /* to the first that differs */
+    if (d.end > log_flushed_end(log)) {                        /* the rest may still be lost, too */
+        size_t count = check_truth_at(part, log_flushed_end(log));
+        d.end = count == 0 ? log_start(log) : part->truth[count - 1].last + 1;
+    }
     sim_say(data->run, "%s-%d: of %" PRId64 " committed records an unclean election kept %" PRId64,
             part->topic, part->id.index, part->truth_end, d.end);
     data->run->counters.unclean++;
@@ -52,12 +56,12 @@ static bool cut_from(const struct sim_run *run, unsigned a, unsigned b)
 }
 
 /* It had the time to answer what the controller asked. */
-static bool node_is_well(const struct sim_run *run, const struct sim_node *node)
+static bool node_is_well(const struct check_data *data, const struct sim_node *node)
 {
-    uint64_t now = run->world.now_ns;
+    const struct sim_run *run = data->run;
     const struct sim_host *host = node->host;
-    const struct image_broker *broker = image_broker(check_quorum_image(run->quorum), node->id);
-    if (!sim_node_up(node) || broker == NULL || broker->state != BROKER_STATE_ACTIVE ||
+    uint64_t now = check_decided_ns(data);
+    if (!sim_node_up(node) || now < data->active[node->id - 1].since_ns + WELL_NS ||
         now < node->started_ns + WELL_NS || now < host->paused_until_ns + WELL_NS ||
         now < run->world.links_changed_ns + WELL_NS || sim_disk_offline(node->disk))
         return false;
@@ -82,7 +86,7 @@ static void unclean_is_longest(struct check_data *data, const struct truth *part
         const struct held *other = &part->replicas[node->id - 1];
         bool longer = other->last_epoch > elected->last_epoch ||
                       (other->last_epoch == elected->last_epoch && other->end > elected->end);
-        if (longer && other->seen && node_is_well(data->run, node))
+        if (longer && other->seen && node_is_well(data, node))
             sim_fail(data->run, "an unclean election takes the longest log of the latest epoch",
                      "%s-%d: node %d ends at %" PRId64 " in epoch %d, node %d at %" PRId64
                      " in epoch %d",
