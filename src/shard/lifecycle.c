@@ -477,6 +477,10 @@ static void lifecycle_mark_clean(struct shard *shard)
         log_warn("not every log could be made durable: the next start recovers them");
         return;
     }
+    /* R20: what the stop before this life lost was never told; the next life must tell it. */
+    bool told = shard->lease.broker_epoch >= 0 || shard->config->clean_start;
+    if (!told && !CANARY("shard_hides_an_unclean_stop"))
+        return;
     for (size_t i = 0; i < env->disk_count; i++) {
         err_t err = log_dir_mark_clean(&env->disks[i], &shard->config->incarnation);
         if (err != ERR_OK)

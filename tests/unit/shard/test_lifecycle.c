@@ -362,6 +362,23 @@ START_TEST(a_stop_that_could_not_sync_all_leaves_no_marker)
 }
 END_TEST
 
+/* R20: the controller believes a marker, and would not hear that the life before lost its cache. */
+START_TEST(a_stop_before_a_registration_does_not_hide_an_unclean_one)
+{
+    for (int was_clean = 0; was_clean < 2; was_clean++) {
+        lab_init(&lab, 2, check_main_seed());
+        lab.nodes[0].config.clean_start = was_clean;
+        lab_settle(&lab, NO_NODE);
+        ck_assert(!view(0, 0).registered);
+        shard_drain(lab.nodes[0].shards[0], ENV_MS(10000));
+        lab_run(&lab, 300);
+        ck_assert(lab.nodes[0].exited);
+        ck_assert_int_eq(clean(0), was_clean);
+        lab_fini(&lab);
+    }
+}
+END_TEST
+
 START_TEST(a_broker_whose_last_directory_failed_ends_itself)
 {
     setup(2, 2);
@@ -486,6 +503,7 @@ CHECK_MAIN("shard/lifecycle", a_broker_registers_and_all_its_shards_have_the_lea
            drain_stops_without_the_controller_when_its_time_is_over,
            drain_hands_the_quorum_over_first, drain_does_not_wait_for_a_successor_for_long,
            a_second_drain_does_not_wait, a_stop_that_could_not_sync_all_leaves_no_marker,
+           a_stop_before_a_registration_does_not_hide_an_unclean_one,
            a_broker_whose_last_directory_failed_ends_itself,
            a_broker_whose_last_directory_failed_does_not_wait_for_a_silent_controller,
            heartbeats_say_which_replicas_failed_until_they_work_again,
