@@ -43,6 +43,7 @@ struct truth {
     struct truth_batch *truth;
     size_t truth_count, truth_capacity;
     offset_t truth_end;
+    offset_t told_end; /* by a leader in its last turn, which nobody saw: true by the end */
     node_id_t leader_of[EPOCHS_MAX];  /* by leader epoch; 0: nobody yet */
     node_id_t elected[EPOCHS_MAX];    /* the same, as committed: it may not know it yet */
     struct image_partition committed; /* newest */
