@@ -292,6 +292,11 @@ static void broker_wait(struct broker *b)
     }
 }
 
+static void drop_message(void *message)
+{
+    shard_message_free(message);
+}
+
 static void broker_fini(struct broker *b)
 {
     for (unsigned i = 0; i < IO_SHARDS_MAX; i++)
@@ -299,6 +304,7 @@ static void broker_fini(struct broker *b)
             shard_free(b->shards[i]);
     if (b->quorum != NULL)
         quorum_free(b->quorum);
+    io_node_drop_mail(b->io, drop_message);
     io_node_free(b->io);
     for (size_t i = 0; i < b->directory_count; i++)
         log_dir_state_fini(&b->directories[i]);

@@ -63,6 +63,8 @@ void io_config_init(struct io_config *config);
  * that names the cause ("listener 127.0.0.1:9091: address in use"). */
 err_t io_node_new(const struct io_config *config, struct io_node **ret_node, char *why,
                   size_t why_size);
+/* When all threads have ended: what nobody took any more. Before io_node_free; accepts NULL. */
+void io_node_drop_mail(struct io_node *node, void (*drop)(void *message));
 void io_node_free(struct io_node *node); /* joined, or never started; accepts NULL */
 
 /* Of shard 0 .. n-1, or of the quorum (n). Valid until io_node_free. */

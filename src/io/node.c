@@ -153,6 +153,27 @@ err_t io_node_new(const struct io_config *config, struct io_node **ret_node, cha
     return ERR_OK;
 }
 
+struct mail_drop {
+    void (*drop)(void *message);
+};
+
+static bool drop_one(void *context, void *message)
+{
+    ((struct mail_drop *)context)->drop(message);
+    return true;
+}
+
+void io_node_drop_mail(struct io_node *node, void (*drop)(void *message))
+{
+    struct mail_drop context = {drop};
+    if (node == NULL)
+        return;
+    ASSERT(node->started == 0);
+    for (unsigned i = 0; i < node->actors_made; i++)
+        while (io_mailbox_drain(&node->actors[i].mailbox, drop_one, &context))
+            continue;
+}
+
 void io_node_free(struct io_node *node)
 {
     if (node == NULL)
