@@ -370,7 +370,8 @@ static void histories(enum fault fault, unsigned seeds)
             at++;
         total += at;
     }
-    ck_assert_uint_gt(total, 20 * (uint64_t)seeds); /* else the histories are short */
+    /* Else the histories are short. A log allocates less often than it asks its disk. */
+    ck_assert_uint_gt(total, (fault == FAULT_NO_MEMORY ? 5 : 20) * (uint64_t)seeds);
 }
 
 START_TEST(a_power_cut_at_any_operation_keeps_what_was_flushed_and_invents_nothing)
