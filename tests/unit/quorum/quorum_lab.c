@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/canary.h"
+
 enum {
     COMMAND_NODE = 1000,
     ELECTION_MS = 300,
@@ -712,3 +714,18 @@ void lab_print(const struct lab *lab)
                 v.snapshots_installed, v.clamped, v.held, v.stale, lab->node[i].stopped);
     }
 }
+
+#ifdef KARST_CANARIES
+void lab_must_break(bool (*history)(void), const char *canary)
+{
+    canary_arm(canary);
+    ck_assert_msg(history(), "with %s the history breaks nothing: it proves nothing", canary);
+    canary_arm("none");
+}
+#else
+void lab_must_break(bool (*history)(void), const char *canary)
+{
+    (void)history;
+    (void)canary;
+}
+#endif

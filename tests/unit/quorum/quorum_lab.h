@@ -127,4 +127,8 @@ bool lab_keeps_acknowledged(const struct lab *lab, unsigned node);
 bool lab_agrees(struct lab *lab);
 void lab_print(const struct lab *lab); /* each node's state, for a failed test */
 
+/* A scripted history shows what it is for: in a canary build, with that bug planted, it tells that
+ * a rule is broken. Elsewhere: nothing. */
+void lab_must_break(bool (*history)(void), const char *canary);
+
 #endif

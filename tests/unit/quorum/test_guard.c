@@ -1,7 +1,6 @@
 /* Histories written out by hand, in which stock libraft 0.15 breaks a promise of raft, and the
  * guard keeps it. In the build with canaries each is played a second time with its rule left out:
  * then it must break. */
-#include "base/canary.h"
 #include "base/logger.h"
 #include "unit/quorum/quorum_lab.h"
 
@@ -404,60 +403,45 @@ static bool covered_history(void)
     return refused;
 }
 
-#ifdef KARST_CANARIES
-static void must_break(bool (*history)(void), const char *canary)
-{
-    canary_arm(canary);
-    ck_assert_msg(history(), "with %s the history breaks nothing: it proves nothing", canary);
-    canary_arm("none");
-}
-#else
-static void must_break(bool (*history)(void), const char *canary)
-{
-    (void)history;
-    (void)canary;
-}
-#endif
-
 START_TEST(an_answer_speaks_of_what_the_request_spoke_of)
 {
     ck_assert(!clamp_history());
-    must_break(clamp_history, "quorum_no_clamp");
+    lab_must_break(clamp_history, "quorum_no_clamp");
 }
 END_TEST
 
 START_TEST(an_entry_of_an_older_term_is_not_committed_by_counting)
 {
     ck_assert(!hold_history());
-    must_break(hold_history, "quorum_no_hold");
+    lab_must_break(hold_history, "quorum_no_hold");
 }
 END_TEST
 
 START_TEST(a_follower_commits_only_what_was_compared)
 {
     ck_assert(!commit_clamp_history());
-    must_break(commit_clamp_history, "quorum_no_commit_clamp");
+    lab_must_break(commit_clamp_history, "quorum_no_commit_clamp");
 }
 END_TEST
 
 START_TEST(a_result_of_an_old_request_does_not_go_to_the_next_leader)
 {
     ck_assert(!stale_history());
-    must_break(stale_history, "quorum_no_stale");
+    lab_must_break(stale_history, "quorum_no_stale");
 }
 END_TEST
 
 START_TEST(a_new_leader_writes_an_entry_of_its_term)
 {
     ck_assert(!own_term_history());
-    must_break(own_term_history, "quorum_no_own_term");
+    lab_must_break(own_term_history, "quorum_no_own_term");
 }
 END_TEST
 
 START_TEST(what_follows_on_the_inside_of_a_snapshot_is_taken)
 {
     ck_assert(!covered_history());
-    must_break(covered_history, "quorum_no_covered");
+    lab_must_break(covered_history, "quorum_no_covered");
 }
 END_TEST
 

@@ -1,7 +1,6 @@
 /* Histories written out by hand, in which stock libraft 0.15 loses its way with a configuration,
  * and the guard keeps it (raft_membership.c). In the build with canaries each is played a second
  * time with its rule left out: then it must break. */
-#include "base/canary.h"
 #include "base/logger.h"
 #include "quorum/internal.h"
 #include "unit/quorum/quorum_lab.h"
@@ -167,25 +166,10 @@ static bool snapshot_history(void)
     return wrong;
 }
 
-#ifdef KARST_CANARIES
-static void must_break(bool (*history)(void), const char *canary)
-{
-    canary_arm(canary);
-    ck_assert_msg(history(), "with %s the history breaks nothing: it proves nothing", canary);
-    canary_arm("none");
-}
-#else
-static void must_break(bool (*history)(void), const char *canary)
-{
-    (void)history;
-    (void)canary;
-}
-#endif
-
 START_TEST(a_change_that_was_not_committed_is_forgotten_after_a_restart)
 {
     ck_assert(!rollback_after_restart());
-    must_break(rollback_after_restart, "quorum_no_configuration");
+    lab_must_break(rollback_after_restart, "quorum_no_configuration");
 }
 END_TEST
 
@@ -201,14 +185,14 @@ END_TEST
 START_TEST(one_that_was_just_promoted_votes_before_it_knows)
 {
     ck_assert(!vote_history());
-    must_break(vote_history, "quorum_spares_refuse_votes");
+    lab_must_break(vote_history, "quorum_spares_refuse_votes");
 }
 END_TEST
 
 START_TEST(a_snapshot_tells_the_configuration_of_its_index)
 {
     ck_assert(!snapshot_history());
-    must_break(snapshot_history, "quorum_snapshot_newest_configuration");
+    lab_must_break(snapshot_history, "quorum_snapshot_newest_configuration");
 }
 END_TEST
 
