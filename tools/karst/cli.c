@@ -173,6 +173,16 @@ bool cli_arguments(const struct cli *cli, int argc, int least, int most)
     return false;
 }
 
+int cli_begin(struct cli *cli, const struct cli_command *command, int argc, char **argv, int least,
+              int most)
+{
+    int code = CLI_DONE;
+    cli_init(cli, command);
+    if (cli_getopt(cli, argc, argv, NULL, &code) == -2)
+        return code;
+    return cli_arguments(cli, argc, least, most) ? CLI_GO_ON : CLI_USAGE;
+}
+
 bool cli_number(const char *text, int64_t least, int64_t most, int64_t *ret_number)
 {
     char *end;

@@ -46,6 +46,11 @@ enum { CLI_OWN = 1000, CLI_OWN_MAX = 24 };
 int cli_getopt(struct cli *cli, int argc, char **argv, const struct option *longs, int *ret_exit);
 /* Complains on standard error, and names the help. Returns CLI_USAGE. */
 int cli_usage(const struct cli *cli, const char *format, ...) PRINTF_LIKE(2, 3);
+/* All of it for a command without options of its own: cli_init, the common options, and so many
+ * arguments, from argv[optind] on. CLI_GO_ON, or the exit code with which the command ends now. */
+enum { CLI_GO_ON = -1 };
+int cli_begin(struct cli *cli, const struct cli_command *command, int argc, char **argv, int least,
+              int most);
 /* The argument after the options that must be there; false: told, and CLI_USAGE is due. */
 bool cli_arguments(const struct cli *cli, int argc, int least, int most);
 bool cli_number(const char *text, int64_t least, int64_t most, int64_t *ret_number);
@@ -93,6 +98,8 @@ void cli_progress_start(struct cli_progress *progress);
 void cli_progress_show(struct cli_progress *progress);
 void cli_progress_end(struct cli_progress *progress);
 double cli_seconds(const struct cli_progress *progress);
+/* "host:port", or "[::1]:port". */
+void cli_address(const char *host, unsigned port, char *into, size_t size);
 const char *cli_bytes_text(double bytes, char *into, size_t size); /* "12.3 MB" */
 
 /* ---- commands ---- */

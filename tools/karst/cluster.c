@@ -1,6 +1,5 @@
 /* karst cluster status. */
 #include <stdio.h>
-#include <string.h>
 
 #include "karst/cli.h"
 
@@ -29,9 +28,7 @@ static int cluster_print(const struct karst_cluster *cluster)
         const struct karst_broker *broker = &cluster->brokers[i];
         char node[16], address[300];
         snprintf(node, sizeof(node), "%d", broker->node_id);
-        bool ip6 = strchr(broker->host, ':') != NULL;
-        snprintf(address, sizeof(address), "%s%s%s:%u", ip6 ? "[" : "", broker->host,
-                 ip6 ? "]" : "", broker->port);
+        cli_address(broker->host, broker->port, address, sizeof(address));
         const char *const cells[] = {node, address, broker->state, cluster_role(cluster, broker),
                                      broker->rack == NULL ? "" : broker->rack};
         if (!cli_table_row(&table, cells))
@@ -62,12 +59,9 @@ static int cluster_status_run(const struct cli_command *command, int argc, char 
 {
     struct cli cli;
     struct karst_cluster *cluster;
-    int code = CLI_DONE;
-    cli_init(&cli, command);
-    if (cli_getopt(&cli, argc, argv, NULL, &code) == -2)
+    int code = cli_begin(&cli, command, argc, argv, 0, 0);
+    if (code != CLI_GO_ON)
         return code;
-    if (!cli_arguments(&cli, argc, 0, 0))
-        return CLI_USAGE;
     code = cli_connect(&cli);
     if (code != CLI_DONE)
         return code;

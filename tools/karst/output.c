@@ -73,6 +73,12 @@ uint64_t cli_now_ns(void)
     return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
+void cli_address(const char *host, unsigned port, char *into, size_t size)
+{
+    bool ip6 = strchr(host, ':') != NULL;
+    snprintf(into, size, "%s%s%s:%u", ip6 ? "[" : "", host, ip6 ? "]" : "", port);
+}
+
 const char *cli_bytes_text(double bytes, char *into, size_t size)
 {
     static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};

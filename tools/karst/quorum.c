@@ -1,6 +1,5 @@
 /* karst quorum describe, add-voter, remove-voter. */
 #include <stdio.h>
-#include <string.h>
 
 #include "karst/cli.h"
 
@@ -39,11 +38,9 @@ static int quorum_print(const struct karst_quorum *quorum)
     for (size_t i = 0; i < quorum->server_count; i++) {
         const struct karst_quorum_server *server = &quorum->servers[i];
         bool leads = server->node_id == quorum->leader;
-        bool ip6 = strchr(server->host, ':') != NULL;
         char node[16], address[300], end[24], lag[24];
         snprintf(node, sizeof(node), "%d", server->node_id);
-        snprintf(address, sizeof(address), "%s%s%s:%u", ip6 ? "[" : "", server->host,
-                 ip6 ? "]" : "", server->port);
+        cli_address(server->host, server->port, address, sizeof(address));
         quorum_number(end, sizeof(end), server->metadata_end);
         quorum_number(lag, sizeof(lag), quorum_lag(quorum, server));
         const char *const cells[] = {node, address, leads ? "leader" : server->role,
@@ -76,12 +73,9 @@ static int quorum_describe_run(const struct cli_command *command, int argc, char
 {
     struct cli cli;
     struct karst_quorum *quorum;
-    int code = CLI_DONE;
-    cli_init(&cli, command);
-    if (cli_getopt(&cli, argc, argv, NULL, &code) == -2)
+    int code = cli_begin(&cli, command, argc, argv, 0, 0);
+    if (code != CLI_GO_ON)
         return code;
-    if (!cli_arguments(&cli, argc, 0, 0))
-        return CLI_USAGE;
     code = cli_connect(&cli);
     if (code != CLI_DONE)
         return code;
@@ -113,12 +107,9 @@ static int quorum_change_run(const struct cli_command *command, int argc, char *
 {
     struct cli cli;
     int64_t node;
-    int code = CLI_DONE;
-    cli_init(&cli, command);
-    if (cli_getopt(&cli, argc, argv, NULL, &code) == -2)
+    int code = cli_begin(&cli, command, argc, argv, 1, 1);
+    if (code != CLI_GO_ON)
         return code;
-    if (!cli_arguments(&cli, argc, 1, 1))
-        return CLI_USAGE;
     if (!cli_number(argv[optind], 0, INT32_MAX - 1, &node))
         return cli_usage(&cli, "\"%s\" is no node id", argv[optind]);
     code = cli_connect(&cli);

@@ -106,12 +106,9 @@ const struct cli_command topic_create_command = {
 static int topic_delete_run(const struct cli_command *command, int argc, char **argv)
 {
     struct cli cli;
-    int code = CLI_DONE;
-    cli_init(&cli, command);
-    if (cli_getopt(&cli, argc, argv, NULL, &code) == -2)
+    int code = cli_begin(&cli, command, argc, argv, 1, 1);
+    if (code != CLI_GO_ON)
         return code;
-    if (!cli_arguments(&cli, argc, 1, 1))
-        return CLI_USAGE;
     code = cli_connect(&cli);
     if (code != CLI_DONE)
         return code;
@@ -201,12 +198,9 @@ static int topic_list_run(const struct cli_command *command, int argc, char **ar
 {
     struct cli cli;
     struct karst_topics *topics;
-    int code = CLI_DONE;
-    cli_init(&cli, command);
-    if (cli_getopt(&cli, argc, argv, NULL, &code) == -2)
+    int code = cli_begin(&cli, command, argc, argv, 0, 0);
+    if (code != CLI_GO_ON)
         return code;
-    if (!cli_arguments(&cli, argc, 0, 0))
-        return CLI_USAGE;
     code = cli_connect(&cli);
     if (code != CLI_DONE)
         return code;
@@ -289,12 +283,9 @@ static int topic_describe_run(const struct cli_command *command, int argc, char 
 {
     struct cli cli;
     struct karst_topics *topics;
-    int code = CLI_DONE;
-    cli_init(&cli, command);
-    if (cli_getopt(&cli, argc, argv, NULL, &code) == -2)
+    int code = cli_begin(&cli, command, argc, argv, 0, INT16_MAX);
+    if (code != CLI_GO_ON)
         return code;
-    if (!cli_arguments(&cli, argc, 0, INT16_MAX))
-        return CLI_USAGE;
     code = cli_connect(&cli);
     if (code != CLI_DONE)
         return code;
