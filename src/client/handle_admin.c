@@ -213,13 +213,48 @@ int karst_topic_delete(struct karst *karst, const char *name, int timeout_ms)
     return err;
 }
 
-/* ---- topics described ---- */
+/* ---- what is described ---- */
 
 /* What the program gets: one piece of memory, freed with its arena. */
-struct admin_topics {
-    struct karst_topics topics;
+struct admin_result {
+    union {
+        struct karst_topics topics;
+        struct karst_cluster cluster;
+        struct karst_quorum quorum;
+    } is;
     struct arena arena;
 };
+
+typedef bool (*admin_fill)(struct arena *arena, const void *reply, struct admin_result *into);
+
+/* Ends a call that ended with err. The reply's arena becomes the result's, with the rows in it. */
+static err_t admin_result_of(struct karst *karst, struct admin_call *call, err_t err,
+                             admin_fill fill, struct admin_result **ret_result)
+{
+    struct admin_result *result = NULL;
+    if (err == ERR_OK) {
+        result = calloc(1, sizeof(*result));
+        if (result == NULL || !fill(&call->arena, call->op.reply, result))
+            err = karst_fail(karst, ERR_NO_MEMORY, NULL);
+    }
+    if (err != ERR_OK) {
+        free(result);
+        arena_fini(&call->arena);
+        return err;
+    }
+    ASSERT(result != NULL);
+    result->arena = call->arena;
+    *ret_result = result;
+    return ERR_OK;
+}
+
+static void admin_result_free(struct admin_result *result)
+{
+    arena_fini(&result->arena);
+    free(result);
+}
+
+/* ---- topics ---- */
 
 static const ProtobufCMessage *admin_encode_describe(struct client_op *op,
                                                      const struct uuid *unused)
@@ -289,9 +324,10 @@ static int admin_compare_topics(const void *a, const void *b)
 }
 
 /* The rows stay where they were read: in the arena that becomes the result's. */
-static bool admin_fill_topics(struct arena *arena, const Karst__MetadataReply *reply,
-                              struct karst_topics *into)
+static bool admin_fill_topics(struct arena *arena, const void *message, struct admin_result *result)
 {
+    const Karst__MetadataReply *reply = message;
+    struct karst_topics *into = &result->is.topics;
     struct karst_topic *topics = arena_calloc(arena, reply->n_topics, sizeof(*topics));
     if (topics == NULL)
         return false;
@@ -325,40 +361,22 @@ int karst_topics_describe(struct karst *karst, const char *const *names, size_t 
     admin_begin(karst, &call, WIRE_METADATA, timeout_ms);
     call.op.encode = admin_encode_describe;
     call.op.judge = admin_judge_describe;
-    err_t err = admin_run_one(karst, &call);
-    struct admin_topics *result = NULL;
-    if (err == ERR_OK) {
-        result = calloc(1, sizeof(*result));
-        if (result == NULL ||
-            !admin_fill_topics(&call.arena, (const void *)call.op.reply, &result->topics))
-            err = karst_fail(karst, ERR_NO_MEMORY, NULL);
-    }
-    if (err != ERR_OK) {
-        free(result);
-        arena_fini(&call.arena);
-        return err;
-    }
-    ASSERT(result != NULL);
-    result->arena = call.arena;
-    *ret_topics = &result->topics;
-    return ERR_OK;
+    struct admin_result *result;
+    err_t err =
+        admin_result_of(karst, &call, admin_run_one(karst, &call), admin_fill_topics, &result);
+    if (err == ERR_OK)
+        *ret_topics = &result->is.topics;
+    return err;
 }
 
 void karst_topics_free(struct karst_topics *topics)
 {
     if (topics == NULL)
         return;
-    struct admin_topics *result = container_of(topics, struct admin_topics, topics);
-    arena_fini(&result->arena);
-    free(result);
+    admin_result_free(container_of(topics, struct admin_result, is.topics));
 }
 
 /* ---- the cluster described ---- */
-
-struct admin_cluster {
-    struct karst_cluster cluster;
-    struct arena arena;
-};
 
 static const ProtobufCMessage *admin_encode_cluster(struct client_op *op, const struct uuid *unused)
 {
@@ -396,9 +414,11 @@ static const char *admin_state_name(Karst__BrokerState state)
     }
 }
 
-static bool admin_fill_cluster(struct arena *arena, const Karst__DescribeClusterReply *reply,
-                               struct karst_cluster *cluster)
+static bool admin_fill_cluster(struct arena *arena, const void *message,
+                               struct admin_result *result)
 {
+    const Karst__DescribeClusterReply *reply = message;
+    struct karst_cluster *cluster = &result->is.cluster;
     struct karst_broker *brokers = arena_calloc(arena, reply->n_brokers, sizeof(*brokers));
     struct uuid id = {{0}};
     if (brokers == NULL)
@@ -435,32 +455,19 @@ int karst_cluster_describe(struct karst *karst, int timeout_ms, struct karst_clu
     admin_begin(karst, &call, WIRE_DESCRIBE_CLUSTER, timeout_ms);
     call.op.encode = admin_encode_cluster;
     call.op.judge = admin_judge_cluster;
-    err_t err = admin_run_one(karst, &call);
-    struct admin_cluster *result = NULL;
-    if (err == ERR_OK) {
-        result = calloc(1, sizeof(*result));
-        if (result == NULL ||
-            !admin_fill_cluster(&call.arena, (const void *)call.op.reply, &result->cluster))
-            err = karst_fail(karst, ERR_NO_MEMORY, NULL);
-    }
-    if (err != ERR_OK) {
-        free(result);
-        arena_fini(&call.arena);
-        return err;
-    }
-    ASSERT(result != NULL);
-    result->arena = call.arena;
-    *ret_cluster = &result->cluster;
-    return ERR_OK;
+    struct admin_result *result;
+    err_t err =
+        admin_result_of(karst, &call, admin_run_one(karst, &call), admin_fill_cluster, &result);
+    if (err == ERR_OK)
+        *ret_cluster = &result->is.cluster;
+    return err;
 }
 
 void karst_cluster_free(struct karst_cluster *cluster)
 {
     if (cluster == NULL)
         return;
-    struct admin_cluster *result = container_of(cluster, struct admin_cluster, cluster);
-    arena_fini(&result->arena);
-    free(result);
+    admin_result_free(container_of(cluster, struct admin_result, is.cluster));
 }
 
 /* ---- offsets ---- */
@@ -531,11 +538,6 @@ int karst_offsets(struct karst *karst, const char *topic, int32_t partition, int
 
 /* ---- the metadata quorum ---- */
 
-struct admin_quorum {
-    struct karst_quorum quorum;
-    struct arena arena;
-};
-
 /* What raft calls a server's role is of no use to people. */
 static const char *admin_role_name(uint32_t role)
 {
@@ -556,9 +558,10 @@ static const ProtobufCMessage *admin_encode_quorum(struct client_op *op, const s
     return &request->base;
 }
 
-static bool admin_fill_quorum(struct arena *arena, const Karst__DescribeQuorumReply *reply,
-                              struct karst_quorum *quorum)
+static bool admin_fill_quorum(struct arena *arena, const void *message, struct admin_result *result)
 {
+    const Karst__DescribeQuorumReply *reply = message;
+    struct karst_quorum *quorum = &result->is.quorum;
     size_t count = reply->n_servers > 0 ? reply->n_servers : reply->n_voters;
     struct karst_quorum_server *servers = arena_calloc(arena, count, sizeof(*servers));
     if (servers == NULL)
@@ -620,16 +623,12 @@ int karst_quorum_describe(struct karst *karst, int timeout_ms, struct karst_quor
     }
     if (err != ERR_OK)
         return err;
-    struct admin_quorum *result = calloc(1, sizeof(*result));
-    if (result == NULL ||
-        !admin_fill_quorum(&call.arena, (const void *)call.op.reply, &result->quorum)) {
-        free(result);
-        arena_fini(&call.arena);
-        return karst_fail(karst, ERR_NO_MEMORY, NULL);
-    }
-    result->quorum.of_leader = of_leader;
-    result->arena = call.arena;
-    *ret_quorum = &result->quorum;
+    struct admin_result *result;
+    err = admin_result_of(karst, &call, err, admin_fill_quorum, &result);
+    if (err != ERR_OK)
+        return err;
+    result->is.quorum.of_leader = of_leader;
+    *ret_quorum = &result->is.quorum;
     return ERR_OK;
 }
 
@@ -637,9 +636,7 @@ void karst_quorum_free(struct karst_quorum *quorum)
 {
     if (quorum == NULL)
         return;
-    struct admin_quorum *result = container_of(quorum, struct admin_quorum, quorum);
-    arena_fini(&result->arena);
-    free(result);
+    admin_result_free(container_of(quorum, struct admin_result, is.quorum));
 }
 
 static const ProtobufCMessage *admin_encode_add_voter(struct client_op *op,
